@@ -1,0 +1,34 @@
+//! Callgate distributes seccomp profiles to the nodes of a Kubernetes cluster, and proves each one before a
+//! container depends on it.
+//!
+//! # The way of the data
+//!
+//! ```text
+//!  kubectl apply ──► API server: schema + CEL + policies
+//!                        │ watch
+//!        ┌───────────────┴────────────────┐
+//!        ▼                                ▼
+//!   controller                       agent (one per node)
+//!   prove → SeccompProfile.status    prove → store → SeccompNode
+//!        ▲                                │
+//!        └──────────── watch ─────────────┘
+//! ```
+//!
+//! # The rooms
+//!
+//! | module | what it is for | what it may know |
+//! |---|---|---|
+//! | [`profile`] | the OCI model, parsing with locations, canonical form, digest | nothing of ours |
+//! | [`filter`] | profile → seccomp filter; the BPF program: decode, run, size | `profile`, libseccomp |
+//! | [`testload`] | the fork server: compile and load a filter in a child | `profile`, `filter` |
+//! | [`proof`] | parse, rules and test-load as one verdict, cached by digest | the three above |
+//! | [`store`] | the node's directory: write, scan, remove, watch | `profile` |
+//! | [`api`] | the types of the custom resources | `profile` |
+//! | [`agent`] | API server → store, on one node | all of the above |
+//! | [`controller`] | profile status, folded from proofs and node reports | `api`, `proof`, `profile` |
+//! | [`telemetry`] | logs, metrics, health | nothing of ours |
+//! | [`cli`] | one file per subcommand | everything |
+//!
+//! `agent` and `controller` never know each other. `profile` and `filter` know neither kube nor tokio.
+//! `unsafe` is allowed in `testload` only.
+
