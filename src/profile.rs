@@ -1,0 +1,46 @@
+//! The seccomp profile: what it is, how it is read, what its bytes are.
+//!
+//! Pure: this room knows neither Kubernetes nor an async runtime nor libseccomp, does no I/O, and never
+//! panics on what it is given.
+//!
+//! ```text
+//!  file, manifest, config.json ──► source ──┐
+//!                                           ▼
+//!  object of the API server ──────────► document ──► parse ──► rules ──► ProfileSpec
+//!                                                                             │
+//!                              the bytes of its file, their digest ◄── canonical (by way of oci)
+//! ```
+
+mod canonical;
+mod document;
+mod finding;
+mod label;
+mod model;
+mod name;
+mod oci;
+mod parse;
+mod rules;
+mod source;
+
+pub use canonical::Canonical;
+pub use document::MAX_TEXT;
+pub use finding::{Class, Code, FieldPath, Finding, Location};
+pub use model::{
+    Action, Architecture, Condition, Digest, Errno, Flag, InvalidDigest, Operator, Profile, ProfileSpec,
+    Rule, UnknownName,
+};
+pub use name::{InvalidName, ProfileName};
+pub use rules::listener_allowed;
+pub use source::{SourceDocument, SourceKind, SourceProfile, read};
+
+/// Reads the `spec` of an object as the API server gave it. Field paths begin with `spec`.
+///
+/// What it gives obeys all rules that the API server checks, also for an object that is older than they are.
+/// It finds at most 100 mistakes; those of fields that do not go together once each field is right by itself.
+pub fn parse_spec(spec: &serde_json::Value) -> Result<ProfileSpec, Vec<Finding>> {
+    parse::read_spec(
+        &document::Node::from(spec),
+        &FieldPath::root().key("spec"),
+        parse::Dialect::Object,
+    )
+}

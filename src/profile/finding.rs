@@ -1,0 +1,305 @@
+//! What is wrong with a profile, where, and what to do about it.
+
+use std::fmt;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The profile is never written to disk.
+    Invalid,
+    /// Named runtimes or versions do something else.
+    NotPortable,
+    /// Allowed, and probably not meant.
+    Lint,
+}
+
+impl Class {
+    /// The name in status, JSON output and docs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotPortable => "not-portable",
+            Self::Lint => "lint",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The place of a value within a document, as kubectl writes it: `spec.syscalls[3].args[0].index`.
+/// Empty for the document itself.
+///
+/// A key that is no plain word stands in brackets and quotes, `spec.nodeSelector["kubernetes.io/os"]`, and is
+/// cut when it is long: whatever a document holds, its paths are short and fit on one line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FieldPath(String);
+
+impl FieldPath {
+    /// The document itself.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// The value under this key.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        if !is_word(key) {
+            Self(format!("{}[{}]", self.0, quoted(key)))
+        } else if self.0.is_empty() {
+            Self(key.to_owned())
+        } else {
+            Self(format!("{}.{key}", self.0))
+        }
+    }
+
+    /// The element at this index.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// The place of `inner`, a path that begins at the value this path leads to.
+    #[must_use]
+    pub fn join(&self, inner: &Self) -> Self {
+        if self.0.is_empty() || inner.0.is_empty() || inner.0.starts_with('[') {
+            Self(format!("{}{}", self.0, inner.0))
+        } else {
+            Self(format!("{}.{}", self.0, inner.0))
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A place in a text file. Both count from 1; the column counts characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which rule found it.
+    pub code: Code,
+    /// Where in the object.
+    pub field: FieldPath,
+    /// Where in the file; `None` for what came from the API server.
+    pub location: Option<Location>,
+    /// The value, the reason and the cure, for a person.
+    pub message: String,
+}
+
+impl Finding {
+    /// A finding whose place in a file is not known (yet).
+    #[must_use]
+    pub fn new(code: Code, field: FieldPath, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            field,
+            location: None,
+            message: message.into(),
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        self.code.class()
+    }
+
+    /// The same finding, seen from a document that holds its object at `path`.
+    #[must_use]
+    pub fn under(self, path: &FieldPath) -> Self {
+        Self {
+            field: path.join(&self.field),
+            ..self
+        }
+    }
+}
+
+/// The longest part of a foreign text, in characters, that a message or a path repeats.
+const QUOTED: usize = 64;
+
+/// A foreign text as a message may repeat it: in quotes, on one line, cut when it is long.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        Some((cut, _)) => format!("\"{}…\"", text[..cut].escape_debug()),
+        None => format!("\"{}\"", text.escape_debug()),
+    }
+}
+
+fn is_word(key: &str) -> bool {
+    (1..=QUOTED).contains(&key.len())
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:ident;)+) => {
+        /// The stable name of a rule.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $($(#[$doc])* $variant,)+ }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name in status, JSON output and docs.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// How much a finding of this rule matters.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The text is no JSON or YAML.
+    Syntax = "syntax", Invalid;
+    /// A key that the object does not have; it would be lost, and the profile mean something else.
+    UnknownKey = "unknown-key", Invalid;
+    /// A key of Docker's profile format, which runtimes under Kubernetes ignore.
+    DockerFormat = "docker-format", Invalid;
+    /// A key stands twice in one object.
+    DuplicateKey = "duplicate-key", Invalid;
+    /// A key that must be there is not.
+    MissingKey = "missing-key", Invalid;
+    /// A value of another type than the field's.
+    WrongType = "wrong-type", Invalid;
+    /// A value that the field does not take.
+    BadValue = "bad-value", Invalid;
+    /// More than a bound allows.
+    TooLarge = "too-large", Invalid;
+    /// An errno beside an action that carries none.
+    ErrnoMisplaced = "errno-misplaced", Invalid;
+    /// `SCMP_ACT_NOTIFY`, or what belongs to it, where no runtime or kernel can use it.
+    NotifyMisuse = "notify-misuse", Invalid;
+    /// Two conditions on one argument in one entry, which runtimes apply as alternatives.
+    RepeatedArgument = "repeated-argument", Invalid;
+    /// A list names a thing twice that it can only name once.
+    RepeatedValue = "repeated-value", Invalid;
+    /// Architectures that cannot share a filter.
+    MixedEndianness = "mixed-endianness", Invalid;
+    /// Every system call is denied.
+    NothingAllowed = "nothing-allowed", Invalid;
+    /// The name of the object is no safe file name.
+    BadName = "bad-name", Invalid;
+    /// A listener path outside the prefixes that the installation allows.
+    ListenerNotAllowed = "listener-not-allowed", Invalid;
+    /// libseccomp does not compile it.
+    CompileFailed = "compile-failed", Invalid;
+    /// libseccomp crashed over it, or exceeded its limits.
+    CompileExhausted = "compile-exhausted", Invalid;
+    /// The filter has more instructions than the kernel takes.
+    FilterTooLarge = "filter-too-large", Invalid;
+    /// The kernel does not take the filter.
+    LoadRefused = "load-refused", Invalid;
+    /// A name that the libseccomp at hand does not know: a typo, or newer than it.
+    UnknownSyscall = "unknown-syscall", NotPortable;
+}
+
+impl Code {
+    /// The name as Kubernetes writes reasons: `load-refused` is `LoadRefused`.
+    #[must_use]
+    pub fn reason(self) -> String {
+        let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+        self.as_str().split('-').map(capital).collect()
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_in_kebab_case_and_a_reason_in_camel_case() {
+        assert_eq!(Code::LoadRefused.reason(), "LoadRefused");
+        assert_eq!(Code::Syntax.reason(), "Syntax");
+        for code in Code::ALL {
+            assert_eq!(code.reason(), format!("{code:?}"));
+        }
+    }
+
+    #[test]
+    fn a_path_reads_as_kubectl_writes_it() {
+        let path = FieldPath::root()
+            .key("spec")
+            .key("syscalls")
+            .index(3)
+            .key("args")
+            .index(0);
+        assert_eq!(path.as_str(), "spec.syscalls[3].args[0]");
+    }
+
+    #[test]
+    fn a_key_that_is_no_word_cannot_be_taken_for_another_path() {
+        let selector = FieldPath::root().key("nodeSelector");
+        assert_eq!(
+            selector.key("kubernetes.io/os").as_str(),
+            r#"nodeSelector["kubernetes.io/os"]"#
+        );
+        assert_eq!(selector.key("a\"]\n").as_str(), r#"nodeSelector["a\"]\n"]"#);
+        assert_eq!(selector.key("").as_str(), r#"nodeSelector[""]"#);
+    }
+
+    #[test]
+    fn a_long_key_is_cut_between_characters() {
+        let path = FieldPath::root().key(&"é".repeat(10_000));
+        assert_eq!(path.as_str(), format!("[\"{}…\"]", "é".repeat(QUOTED)));
+    }
+
+    #[test]
+    fn joined_paths_read_as_one() {
+        let spec = FieldPath::root().key("spec");
+        let inner = FieldPath::root().key("syscalls").index(1);
+        assert_eq!(spec.join(&inner).as_str(), "spec.syscalls[1]");
+        assert_eq!(FieldPath::root().join(&inner), inner);
+        assert_eq!(spec.join(&FieldPath::root()), spec);
+        assert_eq!(spec.join(&FieldPath::root().index(2)).as_str(), "spec[2]");
+    }
+
+    #[test]
+    fn codes_are_unique_and_kebab_case() {
+        let names: std::collections::BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for name in names {
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'),
+                "{name}"
+            );
+        }
+    }
+}

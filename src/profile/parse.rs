@@ -1,0 +1,388 @@
+//! From a document to a profile: exact keys, right types, values in range, everything that is wrong at once.
+//!
+//! Knows the tree and the model. Which fields go together is the business of `rules`, asked last.
+
+mod report;
+mod scalar;
+
+use std::collections::BTreeMap;
+
+use super::document::{Entry, Node, Value};
+use super::finding::{Code, FieldPath, Finding, quoted};
+use super::label;
+use super::model::{Action, Condition, Profile, ProfileSpec, Rule};
+use super::rules;
+use report::{Report, nearest};
+
+/// Who will read the document, which decides how a number above 2^63-1 is written and which keys there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// A Kubernetes API server.
+    Object,
+    /// A container runtime.
+    Oci,
+}
+
+/// The most entries under `syscalls`.
+pub(super) const MAX_RULES: usize = 1024;
+/// The most names in one entry.
+pub(super) const MAX_NAMES: usize = 1024;
+/// A system call has six arguments, and two conditions on one are refused.
+pub(super) const MAX_CONDITIONS: usize = 6;
+const MAX_ARCHITECTURES: usize = 32;
+const MAX_FLAGS: usize = 8;
+const MAX_LABELS: usize = 16;
+const MAX_ACCEPTED: usize = 64;
+const MAX_CODE: usize = 64;
+
+/// Reads a profile and what is to be done with it. `path` is where the node stands, and begins the field paths.
+pub(super) fn read_spec(
+    node: &Node,
+    path: &FieldPath,
+    dialect: Dialect,
+) -> Result<ProfileSpec, Vec<Finding>> {
+    let mut reader = Reader {
+        dialect,
+        report: Report::default(),
+    };
+    let spec = reader.spec(node, path);
+    if let Some(spec) = &spec
+        && reader.report.is_empty()
+    {
+        for finding in rules::check(&spec.profile) {
+            let at = node.locate(&finding.field);
+            reader.report.push(Finding {
+                location: at,
+                ..finding.under(path)
+            });
+        }
+    }
+    reader.report.finish(spec)
+}
+
+/// The keys that an object may have.
+struct Keys<const N: usize> {
+    known: [&'static str; N],
+    /// Keys of Docker's format, and what to write in their place.
+    docker: &'static [(&'static str, &'static str)],
+}
+
+const SPEC: Keys<9> = Keys {
+    known: [
+        "defaultAction",
+        "defaultErrnoRet",
+        "architectures",
+        "flags",
+        "listenerPath",
+        "listenerMetadata",
+        "syscalls",
+        "nodeSelector",
+        "acceptFindings",
+    ],
+    docker: &[
+        (
+            "archMap",
+            "containerd ignores it: list the architectures under architectures",
+        ),
+        (
+            "defaultErrno",
+            "containerd ignores it: write defaultErrnoRet, a number",
+        ),
+        ("comment", "leave it out; a YAML manifest can have comments"),
+    ],
+};
+
+const RULE: Keys<4> = Keys {
+    known: ["names", "action", "errnoRet", "args"],
+    docker: &[
+        (
+            "includes",
+            "containerd ignores it and applies the entry everywhere: keep the entry without it, or remove the entry",
+        ),
+        (
+            "excludes",
+            "containerd ignores it and applies the entry everywhere: keep the entry without it, or remove the entry",
+        ),
+        (
+            "minKernel",
+            "runtimes ignore it: keep the entry without it, or remove the entry",
+        ),
+        ("name", "runc skips such an entry: write names, a list"),
+        ("errno", "containerd ignores it: write errnoRet, a number"),
+        ("comment", "leave it out; a YAML manifest can have comments"),
+    ],
+};
+
+const CONDITION: Keys<4> = Keys {
+    known: ["index", "value", "valueTwo", "op"],
+    docker: &[],
+};
+
+struct Reader {
+    dialect: Dialect,
+    report: Report,
+}
+
+impl Reader {
+    fn spec(&mut self, node: &Node, path: &FieldPath) -> Option<ProfileSpec> {
+        let fields = self.object(
+            node,
+            path,
+            &SPEC,
+            "a seccomp profile, an object that has defaultAction",
+        )?;
+        let [
+            action,
+            errno,
+            architectures,
+            flags,
+            listener_path,
+            listener_metadata,
+            syscalls,
+            selector,
+            accept,
+        ] = fields;
+        let action = self.required(node, action, &path.key("defaultAction"));
+        let profile = Profile {
+            default_action: self
+                .read(action, &path.key("defaultAction"), Self::action)
+                .unwrap_or(Action::Errno),
+            default_errno_ret: self.read(errno, &path.key("defaultErrnoRet"), Self::errno),
+            architectures: self.read_list(
+                architectures,
+                &path.key("architectures"),
+                MAX_ARCHITECTURES,
+                Self::architecture,
+            ),
+            flags: self.read_list(flags, &path.key("flags"), MAX_FLAGS, Self::flag),
+            listener_path: self.read(listener_path, &path.key("listenerPath"), Self::text),
+            listener_metadata: self.read(listener_metadata, &path.key("listenerMetadata"), Self::text),
+            syscalls: self.read_list(syscalls, &path.key("syscalls"), MAX_RULES, Self::rule),
+        };
+        for (entry, key) in [(selector, "nodeSelector"), (accept, "acceptFindings")] {
+            if let Some(entry) = entry
+                && self.dialect == Dialect::Oci
+            {
+                let message = format!(
+                    "{key} belongs to the spec of a SeccompProfile manifest, not to an OCI profile: remove it"
+                );
+                self.report
+                    .add(Code::UnknownKey, &path.key(key), entry.at, message);
+            }
+        }
+        let node_selector = self
+            .read(selector, &path.key("nodeSelector"), Self::node_selector)
+            .unwrap_or_default();
+        let accept_findings = self.read_list(
+            accept,
+            &path.key("acceptFindings"),
+            MAX_ACCEPTED,
+            Self::finding_code,
+        );
+        Some(ProfileSpec {
+            profile,
+            node_selector,
+            accept_findings,
+        })
+    }
+
+    fn rule(&mut self, node: &Node, path: &FieldPath) -> Option<Rule> {
+        let fields = self.object(
+            node,
+            path,
+            &RULE,
+            "an entry, an object of names, action, errnoRet and args",
+        )?;
+        let [names, action, errno, args] = fields;
+        let names = if names.is_none() && node.get("name").is_some() {
+            None // `name` was refused, and the cure is `names`.
+        } else {
+            self.required(node, names, &path.key("names"))
+        };
+        let action = self.required(node, action, &path.key("action"));
+        Some(Rule {
+            names: self.read_list(names, &path.key("names"), MAX_NAMES, Self::text),
+            action: self
+                .read(action, &path.key("action"), Self::action)
+                .unwrap_or(Action::Errno),
+            errno_ret: self.read(errno, &path.key("errnoRet"), Self::errno),
+            args: self.read_list(args, &path.key("args"), MAX_CONDITIONS, Self::condition),
+        })
+    }
+
+    fn condition(&mut self, node: &Node, path: &FieldPath) -> Option<Condition> {
+        let fields = self.object(
+            node,
+            path,
+            &CONDITION,
+            "a condition, an object of index, value, valueTwo and op",
+        )?;
+        let [index, value, value_two, op] = fields;
+        let index = self.required(node, index, &path.key("index"));
+        let value = self.required(node, value, &path.key("value"));
+        let op = self.required(node, op, &path.key("op"));
+        let index = self.read(index, &path.key("index"), Self::index);
+        let value = self.read(value, &path.key("value"), Self::unsigned);
+        let value_two = self.read(value_two, &path.key("valueTwo"), Self::unsigned);
+        let op = self.read(op, &path.key("op"), Self::operator);
+        Some(Condition {
+            index: index?,
+            value: value?,
+            value_two,
+            op: op?,
+        })
+    }
+
+    /// The entries of an object, in the order of its known keys; reports all others, and those that stand twice.
+    fn object<'n, const N: usize>(
+        &mut self,
+        node: &'n Node,
+        path: &FieldPath,
+        keys: &Keys<N>,
+        expected: &str,
+    ) -> Option<[Option<&'n Entry>; N]> {
+        let Value::Map(entries) = &node.value else {
+            self.wrong_type(node, path, expected);
+            return None;
+        };
+        let mut found = [None; N];
+        for entry in entries {
+            let field = path.key(&entry.key);
+            if let Some(slot) = keys.known.iter().position(|known| *known == entry.key) {
+                if found[slot].replace(entry).is_some() {
+                    let message = format!("{} stands twice in one object: remove one", entry.key);
+                    self.report.add(Code::DuplicateKey, &field, entry.at, message);
+                }
+            } else if let Some((key, cure)) = keys.docker.iter().find(|(key, _)| *key == entry.key) {
+                let message = format!("{key} is a key of Docker's format, not of the OCI's; {cure}");
+                self.report.add(Code::DockerFormat, &field, entry.at, message);
+            } else {
+                self.report.add(
+                    Code::UnknownKey,
+                    &field,
+                    entry.at,
+                    unknown_key(&entry.key, &keys.known),
+                );
+            }
+        }
+        Some(found)
+    }
+
+    /// Reports an entry that is missing.
+    fn required<'n>(
+        &mut self,
+        parent: &Node,
+        entry: Option<&'n Entry>,
+        path: &FieldPath,
+    ) -> Option<&'n Entry> {
+        if entry.is_none() {
+            self.report
+                .add(Code::MissingKey, path, parent.at, "required, and missing");
+        }
+        entry
+    }
+
+    /// Reads an optional value.
+    fn read<T>(
+        &mut self,
+        entry: Option<&Entry>,
+        path: &FieldPath,
+        read: impl FnOnce(&mut Self, &Node, &FieldPath) -> Option<T>,
+    ) -> Option<T> {
+        entry.and_then(|entry| read(self, &entry.value, path))
+    }
+
+    /// Reads an optional list; without one it is empty.
+    fn read_list<T>(
+        &mut self,
+        entry: Option<&Entry>,
+        path: &FieldPath,
+        max: usize,
+        read: impl Fn(&mut Self, &Node, &FieldPath) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(Entry { value: node, .. }) = entry else {
+            return Vec::new();
+        };
+        let Value::List(items) = &node.value else {
+            self.wrong_type(node, path, "a list");
+            return Vec::new();
+        };
+        if items.len() > max {
+            let message = format!("{} items, and at most {max} are allowed", items.len());
+            self.report.add(Code::TooLarge, path, node.at, message);
+            return Vec::new();
+        }
+        items
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| read(self, item, &path.index(index)))
+            .collect()
+    }
+
+    fn node_selector(&mut self, node: &Node, path: &FieldPath) -> Option<BTreeMap<String, String>> {
+        let Value::Map(entries) = &node.value else {
+            self.wrong_type(node, path, "an object of labels");
+            return None;
+        };
+        if entries.len() > MAX_LABELS {
+            let message = format!("{} labels, and at most {MAX_LABELS} are allowed", entries.len());
+            self.report.add(Code::TooLarge, path, node.at, message);
+            return None;
+        }
+        let mut labels = BTreeMap::new();
+        for Entry { key, at, value } in entries {
+            let field = path.key(key);
+            if let Err(reason) = label::check_key(key) {
+                self.report.add(
+                    Code::BadValue,
+                    &field,
+                    *at,
+                    format!("{} is no label key: {reason}", quoted(key)),
+                );
+            }
+            let Some(text) = self.text(value, &field) else {
+                continue;
+            };
+            if let Err(reason) = label::check_value(&text) {
+                let message = format!("{} is no label value: {reason}", quoted(&text));
+                self.report.add(Code::BadValue, &field, value.at, message);
+            }
+            if labels.insert(key.clone(), text).is_some() {
+                let message = format!("{} stands twice in one object: remove one", quoted(key));
+                self.report.add(Code::DuplicateKey, &field, *at, message);
+            }
+        }
+        Some(labels)
+    }
+
+    fn finding_code(&mut self, node: &Node, path: &FieldPath) -> Option<String> {
+        let text = self.text(node, path)?;
+        let word = |word: &str| {
+            !word.is_empty()
+                && word
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        };
+        if text.len() <= MAX_CODE && text.split('-').all(word) {
+            return Some(text);
+        }
+        let message = format!(
+            "{} is no code of a finding: write one as status shows it, in lower case",
+            quoted(&text)
+        );
+        self.report.add(Code::BadValue, path, node.at, message);
+        None
+    }
+}
+
+/// What to say of a key that is none of `known`.
+pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
+    match nearest(key, known) {
+        Some(near) => format!("unknown key {}; did you mean {near}?", quoted(key)),
+        None if key == "<<" => "a YAML merge is not followed: write the keys themselves".to_owned(),
+        None => format!("unknown key {}; the keys are {}", quoted(key), known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! What people keep profiles in: OCI JSON, manifests of Kubernetes, an OCI runtime's `config.json`.
+//!
+//! A text that begins with `{` is JSON, as for kubectl, and then strictly so; every other text is YAML, and can
+//! only hold manifests, because container runtimes read JSON alone.
+
+mod manifest;
+
+use std::sync::Arc;
+
+use super::document::{MAX_TEXT, Node, SyntaxError, Value, read_json, read_yaml};
+use super::finding::{Code, FieldPath, Finding, Location};
+use super::model::ProfileSpec;
+use super::name::ProfileName;
+use super::parse::{Dialect, read_spec};
+
+/// What a profile was found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// The OCI runtime-spec's `linux.seccomp` object alone, as JSON.
+    Oci,
+    /// A `SeccompProfile` object.
+    Manifest,
+    /// The `linux.seccomp` of an OCI runtime's `config.json`.
+    RuntimeConfig,
+    /// What is no document at all, or none of the above.
+    Unreadable,
+}
+
+/// One document of a text.
+#[derive(Debug, Clone)]
+pub enum SourceDocument {
+    /// A profile, or what was to be one.
+    Profile(Box<SourceProfile>),
+    /// An object that is none of ours, such as the namespace that a manifest brings along.
+    Other {
+        /// Its `kind`.
+        kind: String,
+        /// The line on which it begins.
+        line: usize,
+    },
+}
+
+/// A profile as it was read, and the places of its text.
+#[derive(Debug, Clone)]
+pub struct SourceProfile {
+    /// What it was found in.
+    pub kind: SourceKind,
+    /// Namespace and name of a manifest. `None` for the other kinds, and for a bad name, which is then among
+    /// the findings.
+    pub name: Option<ProfileName>,
+    /// The line on which the document, or the item of a list, begins.
+    pub line: usize,
+    /// The profile, or all that is wrong, with paths within the document and places in the text.
+    pub spec: Result<ProfileSpec, Vec<Finding>>,
+    document: Arc<Node>,
+    prefix: FieldPath,
+}
+
+impl SourceProfile {
+    /// Where the profile lies within the document: findings about the profile alone are named from there.
+    #[must_use]
+    pub fn prefix(&self) -> &FieldPath {
+        &self.prefix
+    }
+
+    /// The place of the value that a path within the document leads to, or of the nearest one around it.
+    #[must_use]
+    pub fn locate(&self, field: &FieldPath) -> Option<Location> {
+        self.document.locate(field)
+    }
+}
+
+/// Reads every document of a text. Never empty: a text without any document is one unreadable document.
+#[must_use]
+pub fn read(text: &[u8]) -> Vec<SourceDocument> {
+    let begin = Location { line: 1, column: 1 };
+    if text.len() > MAX_TEXT {
+        let message = format!(
+            "{} bytes, and at most {} MiB are read",
+            text.len(),
+            MAX_TEXT / (1024 * 1024)
+        );
+        return vec![unreadable(Code::TooLarge, message, begin)];
+    }
+    let text = match str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = String::from_utf8_lossy(&text[..error.valid_up_to()]);
+            let last = good.rsplit('\n').next().unwrap_or_default();
+            let at = Location {
+                line: good.matches('\n').count() + 1,
+                column: last.chars().count() + 1,
+            };
+            return vec![unreadable(Code::Syntax, "not UTF-8", at)];
+        }
+    };
+    let first = text.trim_start_matches(|c: char| c == '\u{feff}' || c.is_ascii_whitespace());
+    let documents = if first.starts_with('{') {
+        json(text)
+    } else {
+        yaml(text)
+    };
+    if documents.is_empty() {
+        let message = "empty: expected an OCI seccomp profile in JSON, or SeccompProfile manifests";
+        return vec![unreadable(Code::Syntax, message, begin)];
+    }
+    documents
+}
+
+fn json(text: &str) -> Vec<SourceDocument> {
+    let document = match read_json(text) {
+        Ok(node) => Arc::new(node),
+        Err(SyntaxError { at, message }) => {
+            return vec![unreadable(Code::Syntax, message, at)];
+        }
+    };
+    let root = FieldPath::root();
+    if let Some(objects) = manifest::read_objects(&document, &[]) {
+        return objects;
+    }
+    let is_config = ["ociVersion", "linux", "process"]
+        .iter()
+        .any(|key| document.entry(key).is_some());
+    let (kind, prefix, spec) = if is_config {
+        let prefix = root.key("linux").key("seccomp");
+        (
+            SourceKind::RuntimeConfig,
+            prefix.clone(),
+            runtime_config(&document, &prefix),
+        )
+    } else {
+        (
+            SourceKind::Oci,
+            root.clone(),
+            read_spec(&document, &root, Dialect::Oci),
+        )
+    };
+    let line = document.at.map_or(1, |at| at.line);
+    vec![SourceDocument::Profile(Box::new(SourceProfile {
+        kind,
+        name: None,
+        line,
+        spec,
+        document,
+        prefix,
+    }))]
+}
+
+fn runtime_config(document: &Node, path: &FieldPath) -> Result<ProfileSpec, Vec<Finding>> {
+    let linux = document.get("linux");
+    let mut repeated = Vec::new();
+    repeated.extend(document.repeated_keys(&FieldPath::root()));
+    repeated.extend(
+        linux
+            .into_iter()
+            .flat_map(|linux| linux.repeated_keys(&FieldPath::root().key("linux"))),
+    );
+    match linux.and_then(|linux| linux.get("seccomp")) {
+        _ if !repeated.is_empty() => Err(repeated),
+        Some(seccomp) => read_spec(seccomp, path, Dialect::Oci),
+        None => {
+            let message = "missing: without it the container runs under no filter";
+            let location = linux.unwrap_or(document).at;
+            Err(vec![Finding {
+                location,
+                ..Finding::new(Code::MissingKey, path.clone(), message)
+            }])
+        }
+    }
+}
+
+fn yaml(text: &str) -> Vec<SourceDocument> {
+    let mut documents = Vec::new();
+    for document in read_yaml(text) {
+        let node = match document.read {
+            Ok(node) if node.value == Value::Null && document.errors.is_empty() => continue,
+            Ok(node) => Arc::new(node),
+            Err(SyntaxError { at, message }) => {
+                documents.push(unreadable(Code::Syntax, message, at));
+                continue;
+            }
+        };
+        if let Some(objects) = manifest::read_objects(&node, &document.errors) {
+            documents.extend(objects);
+        } else {
+            let message = "not an object of Kubernetes: a manifest has apiVersion, kind, metadata and spec; \
+                           an OCI profile must be JSON, because runtimes read nothing else";
+            documents.push(unreadable(Code::MissingKey, message, document.at));
+        }
+    }
+    documents
+}
+
+fn unreadable(code: Code, message: impl Into<String>, at: Location) -> SourceDocument {
+    let finding = Finding {
+        location: Some(at),
+        ..Finding::new(code, FieldPath::root(), message)
+    };
+    SourceDocument::Profile(Box::new(SourceProfile {
+        kind: SourceKind::Unreadable,
+        name: None,
+        line: at.line,
+        spec: Err(vec![finding]),
+        document: Arc::new(Node {
+            value: Value::Null,
+            at: Some(at),
+        }),
+        prefix: FieldPath::root(),
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! Objects of Kubernetes: which are profiles, and what surrounds their `spec`.
+
+use std::sync::Arc;
+
+use super::super::document::{Node, SyntaxError, Value};
+use super::super::finding::{Code, FieldPath, Finding, quoted};
+use super::super::model::ProfileSpec;
+use super::super::name::{InvalidName, ProfileName};
+use super::super::parse::{Dialect, read_spec, unknown_key};
+use super::{SourceDocument, SourceKind, SourceProfile};
+
+const GROUP: &str = "callgate.dev/";
+const API_VERSION: &str = "callgate.dev/v1alpha1";
+const KIND: &str = "SeccompProfile";
+const LIST: &str = "SeccompProfileList";
+/// Kinds of our group that are no profiles.
+const OTHER_KINDS: [&str; 1] = ["SeccompNode"];
+/// Where kubectl puts an object that names no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+
+const OBJECT_KEYS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+/// Source: `ObjectMeta` in
+/// <https://github.com/kubernetes/kubernetes/blob/v1.36.3/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go>.
+const METADATA_KEYS: [&str; 15] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
+/// The objects that a document holds: itself, or the items of a list. `None` for what has neither `kind` nor
+/// `apiVersion`. `errors` are what kubectl would read differently in this document.
+pub(super) fn read_objects(document: &Arc<Node>, errors: &[SyntaxError]) -> Option<Vec<SourceDocument>> {
+    if document.entry("kind").is_none() && document.entry("apiVersion").is_none() {
+        return None;
+    }
+    let mut objects = Vec::new();
+    Reader { document, errors }.object(document, &FieldPath::root(), &mut objects);
+    Some(objects)
+}
+
+struct Reader<'d> {
+    document: &'d Arc<Node>,
+    errors: &'d [SyntaxError],
+}
+
+impl Reader<'_> {
+    /// Recurses with lists of lists, which the nesting of documents bounds.
+    fn object(&self, node: &Node, path: &FieldPath, objects: &mut Vec<SourceDocument>) {
+        let api_version = node.get("apiVersion").and_then(Node::text);
+        let kind = node.get("kind").and_then(Node::text);
+        if let (Some(version), Some(kind)) = (api_version, kind) {
+            let ours = version.starts_with(GROUP);
+            if (version == "v1" && kind == "List") || (ours && kind == LIST) {
+                if let Some(Value::List(items)) = node.get("items").map(|items| &items.value) {
+                    let path = path.key("items");
+                    for (index, item) in items.iter().enumerate() {
+                        self.object(item, &path.index(index), objects);
+                    }
+                    return;
+                }
+            } else if kind != KIND && (!ours || OTHER_KINDS.contains(&kind)) {
+                let line = node.at.map_or(1, |at| at.line);
+                objects.push(SourceDocument::Other {
+                    kind: kind.to_owned(),
+                    line,
+                });
+                return;
+            }
+        }
+        objects.push(SourceDocument::Profile(Box::new(self.profile(node, path))));
+    }
+
+    fn profile(&self, node: &Node, path: &FieldPath) -> SourceProfile {
+        let prefix = path.key("spec");
+        let mut findings: Vec<Finding> = self
+            .errors
+            .iter()
+            .map(|error| Finding {
+                location: Some(error.at),
+                ..Finding::new(Code::Syntax, path.clone(), error.message.clone())
+            })
+            .collect();
+        check_type(node, path, &mut findings);
+        check_keys(node, path, &OBJECT_KEYS, &mut findings);
+        let name = read_name(node, path, &mut findings);
+        let spec = match node.get("spec") {
+            Some(spec) => read_spec(spec, &prefix, Dialect::Object),
+            None => Err(vec![finding(
+                Code::MissingKey,
+                &prefix,
+                node,
+                "required, and missing: the profile",
+            )]),
+        };
+        let spec = if findings.is_empty() {
+            spec
+        } else {
+            Err(merge(findings, spec))
+        };
+        SourceProfile {
+            kind: SourceKind::Manifest,
+            name,
+            line: node.at.map_or(1, |at| at.line),
+            spec,
+            document: Arc::clone(self.document),
+            prefix,
+        }
+    }
+}
+
+fn merge(mut findings: Vec<Finding>, spec: Result<ProfileSpec, Vec<Finding>>) -> Vec<Finding> {
+    findings.extend(spec.err().unwrap_or_default());
+    findings
+}
+
+fn finding(code: Code, path: &FieldPath, node: &Node, message: impl Into<String>) -> Finding {
+    Finding {
+        location: node.at,
+        ..Finding::new(code, path.clone(), message)
+    }
+}
+
+/// Checks `apiVersion` and `kind`.
+fn check_type(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) {
+    for (key, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        let path = path.key(key);
+        let Some(value) = node.get(key) else {
+            findings.push(finding(
+                Code::MissingKey,
+                &path,
+                node,
+                format!("missing: write {key}: {expected}"),
+            ));
+            continue;
+        };
+        let message = match value.text() {
+            Some(text) if text == expected => continue,
+            Some(text) if text.starts_with("security-profiles-operator.x-k8s.io/") => format!(
+                "{} is the Security Profiles Operator's: write {key}: {expected}, and a namespace under metadata",
+                quoted(text)
+            ),
+            Some(text) => format!("{} is not Callgate's: write {key}: {expected}", quoted(text)),
+            None => format!(
+                "expected text, found {}: write {key}: {expected}",
+                value.value.describe()
+            ),
+        };
+        findings.push(finding(Code::BadValue, &path, value, message));
+    }
+}
+
+/// Reports keys that are not known, or stand twice.
+fn check_keys(node: &Node, path: &FieldPath, known: &[&str], findings: &mut Vec<Finding>) {
+    if let Value::Map(entries) = &node.value {
+        for entry in entries
+            .iter()
+            .filter(|entry| !known.contains(&entry.key.as_str()))
+        {
+            let message = unknown_key(&entry.key, known);
+            let unknown = Finding::new(Code::UnknownKey, path.key(&entry.key), message);
+            findings.push(Finding {
+                location: entry.at,
+                ..unknown
+            });
+        }
+    }
+    findings.extend(node.repeated_keys(path));
+}
+
+/// Reads namespace and name. What is wrong with them is reported.
+fn read_name(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) -> Option<ProfileName> {
+    let path = path.key("metadata");
+    let Some(metadata) = node.get("metadata") else {
+        findings.push(finding(
+            Code::MissingKey,
+            &path,
+            node,
+            "required, and missing: write a name under it",
+        ));
+        return None;
+    };
+    if !matches!(metadata.value, Value::Map(_)) {
+        let message = format!("expected an object, found {}", metadata.value.describe());
+        findings.push(finding(Code::WrongType, &path, metadata, message));
+        return None;
+    }
+    check_keys(metadata, &path, &METADATA_KEYS, findings);
+    let mut text = |key: &str| {
+        let value = metadata.get(key).filter(|value| value.value != Value::Null)?;
+        if value.text().is_none() {
+            let message = format!(
+                "expected text, found {}: write it in quotes",
+                value.value.describe()
+            );
+            findings.push(finding(Code::WrongType, &path.key(key), value, message));
+        }
+        Some(value.text())
+    };
+    let (namespace, name) = (text("namespace"), text("name"));
+    let namespace = match namespace {
+        None | Some(Some("")) => DEFAULT_NAMESPACE,
+        Some(namespace) => namespace?,
+    };
+    let Some(name) = name else {
+        let message = "required, and missing: the file of the profile is named after it";
+        findings.push(finding(Code::MissingKey, &path.key("name"), metadata, message));
+        return None;
+    };
+    match ProfileName::new(namespace, name?) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let key = if matches!(error, InvalidName::Namespace(_)) {
+                "namespace"
+            } else {
+                "name"
+            };
+            let value = metadata.get(key).unwrap_or(metadata);
+            findings.push(finding(Code::BadName, &path.key(key), value, error.to_string()));
+            None
+        }
+    }
+}
