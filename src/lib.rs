@@ -32,4 +32,5 @@
 //! `agent` and `controller` never know each other. `profile` and `filter` know neither kube nor tokio.
 //! `unsafe` is allowed in `testload` only.
 
+pub mod filter;
 pub mod profile;

@@ -1,0 +1,18 @@
+//! From a profile to the BPF program that the kernel runs, by libseccomp; and that program: decode, run, size.
+//!
+//! The one room that knows libseccomp's compiler. Knows `profile`; no Kubernetes, no async runtime.
+//!
+//! libseccomp may hang, crash or take all memory on a hostile profile, so [`compile()`] belongs into a process
+//! that can be lost: `testload` is the way to call it on what others wrote.
+
+mod arch;
+mod compile;
+mod cost;
+mod program;
+
+pub use arch::{audit_token, native};
+pub use compile::{CompileError, Filter, compile, detect_features, libseccomp_version};
+pub use cost::{MAX_COST, cost};
+pub use program::{
+    Alu, Instruction, InvalidProgram, MAX_INSTRUCTIONS, Operand, Program, SeccompData, Test, Value,
+};
