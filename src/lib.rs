@@ -34,3 +34,4 @@
 
 pub mod filter;
 pub mod profile;
+pub mod testload;

@@ -1,0 +1,302 @@
+//! The async side: asks the fork server, in fair order, and starts it again when it dies.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::launch::{Connection, ForkServer, Launch};
+use super::message::{MAX_REPLY, Reply, Request};
+use super::packet::{receive, send};
+use super::queue::FairQueue;
+use super::{Limits, Verdict};
+use crate::profile::{Canonical, Code, FieldPath, Finding};
+
+/// Requests that may be on their way to the queue. Who finds it full waits.
+const MAILBOX: usize = 64;
+
+/// The async side of the fork server. Cheap to clone; the server ends with the last clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    requests: mpsc::Sender<Job>,
+    alive: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Job {
+    tenant: String,
+    profile: Canonical,
+    answer: oneshot::Sender<Verdict>,
+}
+
+impl Client {
+    /// Takes over a server. Within a tokio runtime.
+    #[must_use]
+    pub fn new(server: ForkServer) -> Self {
+        let (requests, mailbox) = mpsc::channel(MAILBOX);
+        let alive = Arc::new(AtomicBool::new(true));
+        let ForkServer { launch, connection } = server;
+        tokio::spawn(Actor::new(launch, Arc::clone(&alive)).run(connection, mailbox));
+        Self { requests, alive }
+    }
+
+    /// Asks for one profile. Requests of one tenant (a namespace) delay those of others by at most one child's
+    /// time. Not cached: `proof` does that. Whoever no longer waits for the answer is passed over.
+    pub async fn test_load(&self, tenant: &str, profile: &Canonical) -> Verdict {
+        if profile.bytes.len() > Canonical::MAX_BYTES {
+            let message = format!(
+                "{} bytes: at most {} are read",
+                profile.bytes.len(),
+                Canonical::MAX_BYTES
+            );
+            return Verdict::Refused(Finding::new(Code::TooLarge, FieldPath::root(), message));
+        }
+        let (answer, verdict) = oneshot::channel();
+        let job = Job {
+            tenant: tenant.to_owned(),
+            profile: profile.clone(),
+            answer,
+        };
+        let gone = || Verdict::Unknown("the fork server is shut down".to_owned());
+        if self.requests.send(job).await.is_err() {
+            return gone();
+        }
+        verdict.await.unwrap_or_else(|_| gone())
+    }
+
+    /// Whether a fork server is there to answer.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Relaxed)
+    }
+}
+
+/// How long to wait between the death of a server and the next start.
+#[derive(Debug)]
+struct Pauses(Duration);
+
+impl Pauses {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(30);
+    /// A server that ran so long died by chance.
+    const LONG_RUN: Duration = Duration::from_secs(60);
+
+    /// Each is twice the one before.
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LONGEST);
+        pause
+    }
+
+    fn ran_for(&mut self, life: Duration) {
+        if life >= Self::LONG_RUN {
+            *self = Self::default();
+        }
+    }
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(Self::FIRST)
+    }
+}
+
+/// A request that the server has.
+struct InFlight {
+    tenant: String,
+    answer: oneshot::Sender<Verdict>,
+    /// After this the server is no longer believed in.
+    until: Instant,
+}
+
+struct Actor {
+    launch: Launch,
+    alive: Arc<AtomicBool>,
+    queue: FairQueue<Job>,
+    in_flight: HashMap<u64, InFlight>,
+    next_id: u64,
+}
+
+/// Why the loop over one connection ended.
+enum Left {
+    /// Nobody asks any more.
+    ByClient,
+    /// The reason, for logs and verdicts.
+    ByServer(String),
+}
+
+impl Actor {
+    fn new(launch: Launch, alive: Arc<AtomicBool>) -> Self {
+        let queue = FairQueue::new(launch.limits.children as usize);
+        Self {
+            launch,
+            alive,
+            queue,
+            in_flight: HashMap::new(),
+            next_id: 0,
+        }
+    }
+
+    async fn run(mut self, connection: Connection, mut mailbox: mpsc::Receiver<Job>) {
+        let mut connection = Some(connection);
+        let mut pauses = Pauses::default();
+        loop {
+            if let Some(connected) = connection.take() {
+                let since = Instant::now();
+                self.alive.store(true, Ordering::Relaxed);
+                let left = self.talk(connected, &mut mailbox).await;
+                self.alive.store(false, Ordering::Relaxed);
+                let Left::ByServer(reason) = left else { return };
+                warn!(reason, "the fork server is gone; starting another");
+                for (_, InFlight { tenant, answer, .. }) in self.in_flight.drain() {
+                    self.queue.done(&tenant);
+                    _ = answer.send(Verdict::Unknown(format!("the fork server was lost: {reason}")));
+                }
+                pauses.ran_for(since.elapsed());
+            }
+            if !self.rest(Instant::now() + pauses.next(), &mut mailbox).await {
+                return;
+            }
+            match self.restart().await {
+                Ok(started) => {
+                    info!("the fork server is back");
+                    connection = Some(started);
+                }
+                Err(reason) => {
+                    warn!(reason, "cannot start the fork server");
+                    for job in self.queue.drain() {
+                        _ = job.answer.send(Verdict::Unknown(reason.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fills the queue until the moment comes. False when nobody asks any more.
+    async fn rest(&mut self, until: Instant, mailbox: &mut mpsc::Receiver<Job>) -> bool {
+        loop {
+            tokio::select! {
+                job = mailbox.recv() => match job {
+                    Some(job) => self.enqueue(job),
+                    None => return false,
+                },
+                () = sleep_until(until) => return true,
+            }
+        }
+    }
+
+    async fn restart(&self) -> Result<Connection, String> {
+        let launch = self.launch.clone();
+        match tokio::task::spawn_blocking(move || launch.start()).await {
+            Ok(started) => started.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn enqueue(&mut self, job: Job) {
+        let tenant = job.tenant.clone();
+        self.queue.push(&tenant, job);
+    }
+
+    async fn talk(&mut self, connection: Connection, mailbox: &mut mpsc::Receiver<Job>) -> Left {
+        let socket = match register(connection.socket.as_fd()) {
+            Ok(socket) => socket,
+            Err(error) => return Left::ByServer(error.to_string()),
+        };
+        loop {
+            while let Some((tenant, job)) = self.queue.next() {
+                if job.answer.is_closed() {
+                    self.queue.done(&tenant);
+                    continue;
+                }
+                let id = self.next_id;
+                self.next_id += 1;
+                let packet = Request::encode(id, &job.profile.bytes);
+                let until = Instant::now() + patience(&self.launch.limits);
+                self.in_flight.insert(
+                    id,
+                    InFlight {
+                        tenant,
+                        answer: job.answer,
+                        until,
+                    },
+                );
+                let sent = socket.async_io(Interest::WRITABLE, |socket| Ok(send(*socket, &packet)?));
+                if let Err(error) = sent.await {
+                    return Left::ByServer(error.to_string());
+                }
+            }
+            let first_end = self.in_flight.values().map(|request| request.until).min();
+            tokio::select! {
+                job = mailbox.recv() => match job {
+                    Some(job) => self.enqueue(job),
+                    None => return Left::ByClient,
+                },
+                packet = socket.async_io(Interest::READABLE, |socket| {
+                    Ok(receive(*socket, MAX_REPLY)?)
+                }) => match packet {
+                    Ok(Some((packet, _))) => if let Err(reason) = self.hear(&packet) {
+                        return Left::ByServer(reason);
+                    },
+                    Ok(None) => return Left::ByServer("it ended".to_owned()),
+                    Err(error) => return Left::ByServer(error.to_string()),
+                },
+                () = sleep_until(first_end.unwrap_or_else(Instant::now)), if first_end.is_some() => {
+                    return Left::ByServer("it does not answer".to_owned());
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, packet: &[u8]) -> Result<(), String> {
+        let Some(Reply::Done { id, outcome }) = Reply::decode(packet) else {
+            return Err(format!("it says {:?}", String::from_utf8_lossy(packet)));
+        };
+        let Some(InFlight { tenant, answer, .. }) = self.in_flight.remove(&id) else {
+            return Err(format!("it answers a request {id} that nobody made"));
+        };
+        self.queue.done(&tenant);
+        let verdict = outcome
+            .into_verdict()
+            .unwrap_or_else(|| Verdict::Unknown("the child's answer makes no sense".to_owned()));
+        _ = answer.send(verdict);
+        Ok(())
+    }
+}
+
+#[expect(unsafe_code, reason = "the only way to register a descriptor with tokio")]
+fn register(socket: BorrowedFd<'_>) -> std::io::Result<AsyncFd<BorrowedFd<'_>>> {
+    // SAFETY: a `BorrowedFd` stays the same descriptor, and open, as long as it lives.
+    Ok(unsafe { AsyncFd::register(socket) }?)
+}
+
+/// How long a request may take at most: two compilations and a load, each to its limit, and then some.
+fn patience(limits: &Limits) -> Duration {
+    Duration::from_secs(u64::from(limits.wall_seconds) * 3 + 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_begin_anew_after_a_long_run() {
+        let mut pauses = Pauses::default();
+        assert_eq!(pauses.next(), Duration::from_millis(100));
+        pauses.ran_for(Duration::from_secs(1));
+        assert_eq!(pauses.next(), Duration::from_millis(200));
+        for _ in 0..20 {
+            pauses.next();
+        }
+        assert_eq!(pauses.next(), Duration::from_secs(30));
+        pauses.ran_for(Duration::from_secs(60));
+        assert_eq!(pauses.next(), Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,327 @@
+//! What is said between client, fork server and children, and how it is written. Pure.
+//!
+//! Between client and server one packet of a `SOCK_SEQPACKET` socket is one message, so a message is whole or
+//! not there, and its length is the kernel's word. The first packet to the server is [`Limits`](super::Limits),
+//! the first from it [`Reply::Ready`] or [`Reply::Broken`]. All have bounds.
+
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+use crate::filter::{CompileError, Filter};
+use crate::profile::{Architecture, Canonical, Code, FieldPath, Finding};
+
+/// The most bytes of a request: its number, and the canonical bytes of a profile.
+pub(super) const MAX_REQUEST: usize = size_of::<u64>() + Canonical::MAX_BYTES;
+/// The most bytes of a reply.
+pub(super) const MAX_REPLY: usize = 32 * 1024;
+
+const MAX_MESSAGE: usize = 2048;
+const MAX_UNKNOWN_NAMES: usize = 64;
+const MAX_NAME: usize = 64;
+
+/// A request for one test-load.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Comes back in the reply.
+    pub(super) id: u64,
+    /// The canonical bytes.
+    pub(super) profile: Vec<u8>,
+}
+
+impl Request {
+    pub(super) fn encode(id: u64, profile: &[u8]) -> Vec<u8> {
+        [&id.to_le_bytes(), profile].concat()
+    }
+
+    /// `length` is that of the packet, which may have been longer than what was kept of it.
+    pub(super) fn decode(kept: &[u8], length: usize) -> Result<Self, String> {
+        if length > MAX_REQUEST {
+            return Err(format!(
+                "a request of {length} bytes: at most {MAX_REQUEST} are read"
+            ));
+        }
+        match kept.split_first_chunk() {
+            Some((id, profile)) => Ok(Self {
+                id: u64::from_le_bytes(*id),
+                profile: profile.to_vec(),
+            }),
+            None => Err(format!(
+                "a request of {length} bytes: it begins with a number of 8"
+            )),
+        }
+    }
+}
+
+/// What the server says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// It is confined and takes requests.
+    Ready,
+    /// It could not confine itself, and ends.
+    Broken(String),
+    /// To a request.
+    Done {
+        /// Of the request.
+        id: u64,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// To a packet that is no request.
+    Malformed(String),
+}
+
+/// A [`Verdict`] as it travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Loaded(Compiled),
+    Refused(Refusal),
+    Unknown(String),
+}
+
+/// What there is to say about a filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Compiled {
+    filters: Vec<(String, u32)>,
+    unknown_names: Vec<String>,
+}
+
+/// A [`Finding`] as it travels. All findings of this room are about the whole object or one of its values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    code: String,
+    field: String,
+    message: String,
+}
+
+/// What the compiling child says, in its shared pages. The program itself comes behind it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum CompileReport {
+    Compiled {
+        compiled: Compiled,
+        /// For seccomp(2).
+        flags: u64,
+    },
+    Refused(Refusal),
+    OutOfMemory,
+    Fault,
+    Failed(String),
+}
+
+impl Compiled {
+    pub(super) fn new(filter: &Filter) -> Self {
+        let size = |architecture: &Architecture| {
+            (
+                architecture.as_str().to_owned(),
+                filter.program.reachable(*architecture),
+            )
+        };
+        let unknown = filter.unknown_names.iter().take(MAX_UNKNOWN_NAMES);
+        Self {
+            filters: filter.architectures.iter().map(size).collect(),
+            unknown_names: unknown.map(|name| cut(name, MAX_NAME).to_owned()).collect(),
+        }
+    }
+}
+
+impl From<&Finding> for Refusal {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            code: finding.code.as_str().to_owned(),
+            field: finding.field.as_str().to_owned(),
+            message: cut(&finding.message, MAX_MESSAGE).to_owned(),
+        }
+    }
+}
+
+impl From<&CompileError> for CompileReport {
+    fn from(error: &CompileError) -> Self {
+        match (error.finding(), error) {
+            (Some(finding), _) => Self::Refused(Refusal::from(&finding)),
+            (None, CompileError::OutOfMemory) => Self::OutOfMemory,
+            (None, CompileError::Fault) => Self::Fault,
+            (None, other) => Self::Failed(cut(&other.to_string(), MAX_MESSAGE).to_owned()),
+        }
+    }
+}
+
+impl CompileReport {
+    /// The report, and a program behind it (empty where there is none).
+    pub(super) fn encode(&self, program: &[u8]) -> Vec<u8> {
+        let mut bytes = to_json(self);
+        // JSON has no NUL byte.
+        bytes.push(0);
+        bytes.extend_from_slice(program);
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        let report = serde_json::from_slice(&bytes[..end]).ok()?;
+        Some((report, &bytes[end + 1..]))
+    }
+}
+
+impl Outcome {
+    pub(super) fn refused(code: Code, message: impl Into<String>) -> Self {
+        Self::Refused(Refusal::from(&Finding::new(code, FieldPath::root(), message)))
+    }
+
+    /// `None` where it names a code or an architecture that this program does not have.
+    pub(super) fn into_verdict(self) -> Option<Verdict> {
+        Some(match self {
+            Self::Loaded(Compiled {
+                filters,
+                unknown_names,
+            }) => Verdict::Loaded {
+                filters: filters
+                    .into_iter()
+                    .map(|(name, size)| Some((name.parse().ok()?, size)))
+                    .collect::<Option<_>>()?,
+                unknown_names,
+            },
+            Self::Refused(Refusal { code, field, message }) => {
+                let code = Code::ALL.iter().copied().find(|known| known.as_str() == code)?;
+                Verdict::Refused(Finding::new(code, field_path(&field), message))
+            }
+            Self::Unknown(reason) => Verdict::Unknown(reason),
+        })
+    }
+}
+
+impl Reply {
+    /// At most [`MAX_REPLY`] bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let bytes = to_json(self);
+        match self {
+            Self::Done { id, .. } if bytes.len() > MAX_REPLY => {
+                // Only a child that lies makes one so long.
+                let outcome = Outcome::Unknown(format!("the answer has {} bytes", bytes.len()));
+                to_json(&Self::Done { id: *id, outcome })
+            }
+            _ => bytes,
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    #[expect(
+        clippy::expect_used,
+        reason = "strings and numbers in structs and sequences always serialise"
+    )]
+    serde_json::to_vec(value).expect("plain data")
+}
+
+/// The longest beginning of at most `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Back from the text of a path.
+fn field_path(text: &str) -> FieldPath {
+    text.split(['.', '['])
+        .filter(|part| !part.is_empty())
+        .fold(FieldPath::root(), |path, part| {
+            match part.strip_suffix(']').and_then(|index| index.parse().ok()) {
+                Some(index) => path.index(index),
+                None => path.key(part),
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_its_number_and_its_bytes() {
+        let packet = Request::encode(7, b"{}");
+        assert_eq!(
+            Request::decode(&packet, packet.len()),
+            Ok(Request {
+                id: 7,
+                profile: b"{}".to_vec()
+            })
+        );
+    }
+
+    #[test]
+    fn a_packet_that_is_too_short_or_was_cut_is_no_request() {
+        assert!(Request::decode(&[1, 2, 3], 3).is_err());
+        assert!(Request::decode(&[0; 64], MAX_REQUEST + 1).is_err());
+    }
+
+    #[test]
+    fn a_finding_survives_the_way() {
+        let field = FieldPath::root()
+            .key("syscalls")
+            .index(3)
+            .key("args")
+            .index(0)
+            .key("index");
+        for field in [field, FieldPath::root(), FieldPath::root().key("defaultAction")] {
+            let finding = Finding::new(Code::CompileFailed, field, "why");
+            let outcome = Outcome::Refused(Refusal::from(&finding));
+            assert_eq!(outcome.into_verdict(), Some(Verdict::Refused(finding)));
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let finding = Finding::new(
+            Code::CompileFailed,
+            FieldPath::root(),
+            "ä".repeat(MAX_MESSAGE) + "x",
+        );
+        let refusal = Refusal::from(&finding);
+        assert_eq!(refusal.message, "ä".repeat(MAX_MESSAGE / 2));
+    }
+
+    #[test]
+    fn names_that_this_program_does_not_have_are_no_verdict() {
+        let compiled = Compiled {
+            filters: vec![("SCMP_ARCH_PDP11".to_owned(), 1)],
+            unknown_names: vec![],
+        };
+        assert_eq!(Outcome::Loaded(compiled).into_verdict(), None);
+    }
+
+    #[test]
+    fn an_answer_that_a_lying_child_made_too_long_becomes_unknown() {
+        let compiled = Compiled {
+            filters: vec![],
+            unknown_names: vec!["x".repeat(MAX_REPLY)],
+        };
+        let packet = Reply::Done {
+            id: 1,
+            outcome: Outcome::Loaded(compiled),
+        }
+        .encode();
+        assert!(packet.len() <= MAX_REPLY);
+        assert!(matches!(
+            Reply::decode(&packet),
+            Some(Reply::Done {
+                id: 1,
+                outcome: Outcome::Unknown(_)
+            })
+        ));
+    }
+
+    #[test]
+    fn a_report_and_its_program_come_apart_again() {
+        let bytes = CompileReport::OutOfMemory.encode(&[0, 1, 2]);
+        assert_eq!(
+            CompileReport::decode(&bytes),
+            Some((CompileReport::OutOfMemory, &[0, 1, 2][..]))
+        );
+        assert_eq!(CompileReport::decode(b"no end"), None);
+        assert_eq!(CompileReport::decode(b"no JSON\0"), None);
+    }
+}
