@@ -34,4 +34,5 @@
 
 pub mod filter;
 pub mod profile;
+pub mod proof;
 pub mod testload;
