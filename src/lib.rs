@@ -35,4 +35,5 @@
 pub mod filter;
 pub mod profile;
 pub mod proof;
+pub mod store;
 pub mod testload;

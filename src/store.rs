@@ -1,0 +1,382 @@
+//! The node's directory, `<kubelet root>/seccomp/callgate`: written atomically, scanned, repaired, watched.
+//!
+//! Knows `profile`. Everything in it may be hostile, and the disk may be full.
+//!
+//! ```text
+//! <seccomp root>/callgate/
+//!     .callgate/owner.json       whose directory it is; without it nothing here is ever touched
+//!     .callgate/record.json      which file holds which digest, and what each digest was proven with
+//!     <namespace>/<name>.json    a profile, as runtimes read it
+//! ```
+//!
+//! One process at a time works on it (a lock on `.callgate`, which ends with the process). Each file is written
+//! under a temporary name, synchronised and renamed. The record is written before the file it speaks of, and
+//! names the digest before that one too: wherever a crash happens, the record vouches for what is on disk.
+//!
+//! What happens to a file that was found when the directory was opened:
+//!
+//! | the file | the record | then it is |
+//! |---|---|---|
+//! | has the digest that the record says | names a proof | live |
+//! | was altered, or is not in the record | readable | a stray: the next [`Store::repair`] removes it. Nobody knows the right bytes; no file is better than one that nobody proved |
+//! | well named and regular | lost or damaged | [unproven](Store::unproven): kept, since pods may use it, and not vouched for. The caller proves it anew ([`Store::keep`]) or removes it |
+
+mod dir;
+mod error;
+mod place;
+mod record;
+mod repair;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::profile::{Canonical, Digest, ProfileName};
+use dir::Content;
+pub use error::{Failure, StoreError};
+use place::{Attended, DIR_MODE, FILE_MODE, Place, RECORD};
+use record::{Entry, Proofs, Record};
+pub use repair::Repaired;
+pub use watch::DriftWatch;
+
+/// Who owns a directory, as its marker says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Owner {
+    /// `callgate install`. A cluster may take it over.
+    Install,
+    /// The node agent of a cluster, which the uid of the namespace kube-system stands for.
+    Cluster(String),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Install => f.write_str("`callgate install`"),
+            Self::Cluster(uid) => write!(f, "the cluster whose namespace kube-system has the uid {uid:?}"),
+        }
+    }
+}
+
+/// Who put a file there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Origin {
+    /// `callgate install`, and no agent has written it since. Also where the record of it was lost: a file of
+    /// this origin is never removed for want of an object.
+    Install,
+    /// A node agent, for an object of its cluster.
+    Cluster,
+}
+
+/// What a digest was proven with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvenWith {
+    /// The running kernel.
+    pub kernel: String,
+    /// The libseccomp that compiled it.
+    pub libseccomp: String,
+    /// The version of Callgate.
+    pub callgate: String,
+}
+
+/// A file in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Its bytes, kept so that it can be put back without the API server, and their digest.
+    pub file: Canonical,
+    /// Who put it there.
+    pub origin: Origin,
+}
+
+/// The directory, open, and this process's alone.
+///
+/// Every call blocks on the disk.
+#[derive(Debug)]
+pub struct Store {
+    place: Place,
+    live: BTreeMap<ProfileName, Installed>,
+    unproven: BTreeMap<ProfileName, Installed>,
+    proofs: Proofs,
+    /// What was found and mended, and no repair has told yet.
+    untold: Repaired,
+    /// Of the record on disk, if it is as it should be.
+    saved: Option<Digest>,
+}
+
+impl Store {
+    /// Opens `<seccomp_root>/callgate`, makes it and its marker if need be, and takes over what a previous run
+    /// left: files that its record vouches for. Changes no profile.
+    ///
+    /// An error where another owner's marker lies there, or files and no marker. Without an owner (an agent that
+    /// cannot reach its API server yet) only a marked directory opens, whoever owns it; see [`Store::claim`].
+    pub fn open(seccomp_root: &Path, owner: Option<&Owner>) -> Result<Self, StoreError> {
+        let place = Place::open(seccomp_root, owner)?;
+        let mut store = Self {
+            place,
+            live: BTreeMap::new(),
+            unproven: BTreeMap::new(),
+            proofs: Proofs::default(),
+            untold: Repaired::default(),
+            saved: None,
+        };
+        store.load()?;
+        Ok(store)
+    }
+
+    /// Makes it an owner's, once that is known. [`Owner::Cluster`] takes over what is [`Owner::Install`]'s (its
+    /// files stay, and keep their origin); anything else that is not the owner's already is an error.
+    pub fn claim(&mut self, owner: &Owner) -> Result<(), StoreError> {
+        self.place.claim(owner)
+    }
+
+    /// Whose directory it is.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        self.place.owner()
+    }
+
+    /// What is on disk, whole, as written and proven.
+    #[must_use]
+    pub fn live(&self) -> &BTreeMap<ProfileName, Installed> {
+        &self.live
+    }
+
+    /// What was found on disk and lost its record: pods may use it, and nothing says that it was ever proven.
+    #[must_use]
+    pub fn unproven(&self) -> &BTreeMap<ProfileName, Installed> {
+        &self.unproven
+    }
+
+    /// With what this digest was proven, if it was. Also known for the latest few that are on disk no longer.
+    #[must_use]
+    pub fn proven(&self, digest: &Digest) -> Option<&ProvenWith> {
+        self.proofs.get(digest)
+    }
+
+    /// Puts a proven profile on disk, whole or not at all, and remembers its proof. Its origin becomes the
+    /// owner's. After an error the file is the one that was there before.
+    pub fn write(
+        &mut self,
+        name: &ProfileName,
+        file: &Canonical,
+        proof: &ProvenWith,
+    ) -> Result<(), StoreError> {
+        self.attend()?;
+        let next = Installed {
+            file: file.clone(),
+            origin: match self.owner() {
+                Owner::Install => Origin::Install,
+                Owner::Cluster(_) => Origin::Cluster,
+            },
+        };
+        self.admit(name, next, proof)
+    }
+
+    /// Remembers a new proof of the file that is on disk under this name: an unproven one becomes live. Its
+    /// origin stays. Nothing happens if there is no such file.
+    pub fn keep(&mut self, name: &ProfileName, proof: &ProvenWith) -> Result<(), StoreError> {
+        self.attend()?;
+        match self.installed(name).cloned() {
+            Some(installed) => self.admit(name, installed, proof),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a profile off the disk, and the directory of its namespace if it was the last there. Not an error
+    /// if it is gone.
+    pub fn remove(&mut self, name: &ProfileName) -> Result<(), StoreError> {
+        self.attend()?;
+        let home = &self.place.home;
+        if home.stat_of(name.namespace())?.is_some() {
+            match home.open_dir(name.namespace()) {
+                Ok(namespace) => {
+                    namespace.remove_all(name.file_name(), home)?;
+                    namespace.sync()?;
+                    home.remove_empty_dir(name.namespace())?;
+                }
+                // Not a directory: no profile of ours lies there. It is for repair.
+                Err(failure) if !repair::is_obstacle(&failure) => return Err(failure.into()),
+                Err(_) => {}
+            }
+        }
+        let known = self.live.remove(name).is_some() | self.unproven.remove(name).is_some();
+        // After the file: on a full disk this fails, and the removal must not. A record of a file that is not
+        // there harms nobody, and the next repair writes it anew.
+        if known { self.save(None) } else { Ok(()) }
+    }
+
+    /// Starts to notice changes that others make from now on. To be called within a tokio runtime.
+    pub fn watch(&self) -> Result<DriftWatch, StoreError> {
+        DriftWatch::new(&self.place.root)
+    }
+
+    fn installed(&self, name: &ProfileName) -> Option<&Installed> {
+        self.live.get(name).or_else(|| self.unproven.get(name))
+    }
+
+    /// Makes a file with its proof live.
+    fn admit(&mut self, name: &ProfileName, next: Installed, proof: &ProvenWith) -> Result<(), StoreError> {
+        let known = self.live.get(name) == Some(&next) && self.proofs.get(&next.file.digest) == Some(proof);
+        if !known || self.saved.is_none() {
+            self.proofs.remember(next.file.digest, proof.clone());
+            self.save(Some((name, &next)))?;
+        }
+        if !self.is_intact(name, &next.file) {
+            self.put(name, &next.file)?;
+        }
+        self.unproven.remove(name);
+        self.live.insert(name.clone(), next);
+        Ok(())
+    }
+
+    /// Before a change: if the directory was taken away or replaced, that change alone would leave the rest
+    /// missing.
+    fn attend(&mut self) -> Result<(), StoreError> {
+        match self.place.attend()? {
+            Attended::Same => Ok(()),
+            attended => {
+                self.mend(attended);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes over what the record vouches for.
+    fn load(&mut self) -> Result<(), StoreError> {
+        let record = match self.place.meta.read(RECORD, Record::MAX_BYTES)? {
+            Content::File { bytes, .. } => {
+                self.saved = Some(Digest::of(&bytes));
+                Record::parse(&bytes)
+            }
+            Content::Missing | Content::Other => None,
+        };
+        let Some(record) = record else {
+            self.saved = None;
+            return self.load_unproven();
+        };
+        self.proofs = record.proofs;
+        for (name, entry) in record.files {
+            let file = self
+                .read(&name)?
+                .filter(|file| file.digest == entry.digest || Some(file.digest) == entry.previous);
+            match file {
+                None => {
+                    self.untold.lost.push(name);
+                    self.saved = None;
+                }
+                Some(file) => {
+                    let map = match self.proofs.get(&file.digest) {
+                        Some(_) => &mut self.live,
+                        None => &mut self.unproven,
+                    };
+                    let origin = entry.origin;
+                    map.insert(name, Installed { file, origin });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load_unproven(&mut self) -> Result<(), StoreError> {
+        for namespace in self.place.home.entries()? {
+            let namespace = namespace?;
+            let Some(namespace) = namespace.to_str().filter(|name| is_namespace(name)) else {
+                continue;
+            };
+            // Tried only; where it stays closed, the line after says so.
+            _ = self.place.home.mend_mode(namespace, DIR_MODE);
+            let dir = match self.place.home.open_dir(namespace) {
+                Ok(dir) => dir,
+                // Not a directory, or gone since.
+                Err(failure) if repair::is_obstacle(&failure) => continue,
+                Err(failure) => return Err(failure.into()),
+            };
+            for file in dir.entries()? {
+                let file = file?;
+                let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
+                let Some(Ok(name)) = name.map(|name| ProfileName::new(namespace, name)) else {
+                    continue;
+                };
+                if let Some(file) = self.read(&name)? {
+                    let origin = Origin::Install;
+                    self.unproven.insert(name, Installed { file, origin });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a profile as it is on disk, if it is a regular one that we may read.
+    fn read(&self, name: &ProfileName) -> Result<Option<Canonical>, StoreError> {
+        let read = || {
+            let namespace = self.place.home.open_dir(name.namespace())?;
+            namespace.read(name.file_name(), Canonical::MAX_BYTES)
+        };
+        let content = match read() {
+            // Without capabilities uid 0 too is denied what a mode denies, and may change the mode of its own.
+            Err(failure) if failure.errno == Errno::ACCESS => {
+                self.mend_access(name);
+                read()
+            }
+            result => result,
+        };
+        Ok(match content {
+            Err(failure) if repair::is_obstacle(&failure) || failure.errno == Errno::ACCESS => None,
+            Err(failure) => return Err(failure.into()),
+            Ok(Content::Missing | Content::Other) => None,
+            Ok(Content::File { bytes, .. }) => Some(Canonical {
+                digest: Digest::of(&bytes),
+                bytes: bytes.into(),
+            }),
+        })
+    }
+
+    /// Writes the record of what is on disk, and of what is about to be.
+    fn save(&mut self, next: Option<(&ProfileName, &Installed)>) -> Result<(), StoreError> {
+        let mut files: BTreeMap<ProfileName, Entry> = self
+            .live
+            .iter()
+            .chain(&self.unproven)
+            .map(|(name, installed)| {
+                let entry = Entry {
+                    digest: installed.file.digest,
+                    previous: None,
+                    origin: installed.origin,
+                };
+                (name.clone(), entry)
+            })
+            .collect();
+        if let Some((name, installed)) = next {
+            let digest = installed.file.digest;
+            let previous = files.get(name).map(|entry| entry.digest);
+            let entry = Entry {
+                digest,
+                previous: previous.filter(|previous| *previous != digest),
+                origin: installed.origin,
+            };
+            files.insert(name.clone(), entry);
+        }
+        let used: BTreeSet<Digest> = files
+            .values()
+            .flat_map(|entry| [Some(entry.digest), entry.previous])
+            .flatten()
+            .collect();
+        self.proofs.prune(&used);
+        let bytes = Record::to_bytes(&files, &self.proofs);
+        self.saved = None;
+        let Place { meta, home, .. } = &self.place;
+        meta.put_over(RECORD, &bytes, FILE_MODE, home)?;
+        self.saved = Some(Digest::of(&bytes));
+        Ok(())
+    }
+}
+
+fn is_namespace(name: &str) -> bool {
+    ProfileName::new(name, "x").is_ok()
+}

@@ -1,0 +1,225 @@
+//! That changes are noticed, and that looking is no change.
+
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use callgate::store::{DriftWatch, StoreError};
+
+use super::*;
+
+/// Only a bound for a broken watch.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn changed(watch: &mut DriftWatch) -> Result<(), StoreError> {
+    tokio::time::timeout(SOON, watch.changed())
+        .await
+        .expect("a change was not noticed")
+}
+
+async fn is_quiet(watch: &mut DriftWatch) -> bool {
+    // The kernel queues an event before the call that caused it returns: one turn of the runtime would do.
+    tokio::time::timeout(Duration::from_millis(50), watch.changed())
+        .await
+        .is_err()
+}
+
+/// Repairs until nothing is left to do and nothing more happens; an endless loop fails.
+async fn settle(store: &mut Store, watch: &mut DriftWatch) {
+    for _ in 0..5 {
+        store.repair().unwrap();
+        if is_quiet(watch).await {
+            return;
+        }
+    }
+    panic!("a repair causes the next one without end");
+}
+
+type Change = (&'static str, fn(&Node));
+
+#[tokio::test]
+async fn every_kind_of_change_is_noticed_and_mended() {
+    let changes: [Change; 11] = [
+        ("altered", |node| fs::write(node.path("a/x.json"), "bad").unwrap()),
+        ("removed", |node| fs::remove_file(node.path("a/x.json")).unwrap()),
+        ("closed", |node| {
+            fs::set_permissions(node.path("a/x.json"), fs::Permissions::from_mode(0o000)).unwrap();
+        }),
+        ("replaced by a directory", |node| {
+            fs::remove_file(node.path("a/x.json")).unwrap();
+            fs::create_dir(node.path("a/x.json")).unwrap();
+        }),
+        ("replaced by a symlink", |node| {
+            symlink("/etc/passwd", node.path("a/new")).unwrap();
+            fs::rename(node.path("a/new"), node.path("a/x.json")).unwrap();
+        }),
+        ("a stray", |node| fs::write(node.path("stray"), "").unwrap()),
+        ("a namespace removed", |node| {
+            fs::remove_dir_all(node.path("a")).unwrap();
+        }),
+        ("a namespace closed", |node| {
+            fs::set_permissions(node.path("a"), fs::Permissions::from_mode(0o000)).unwrap();
+        }),
+        ("the marker removed", |node| {
+            fs::remove_file(node.path(".callgate/owner.json")).unwrap();
+        }),
+        ("all moved away", |node| {
+            fs::rename(node.root().join("callgate"), node.outside().join("moved")).unwrap();
+        }),
+        ("all removed", |node| {
+            fs::remove_dir_all(node.root().join("callgate")).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let node = Node::new();
+        let mut store = node.with_two();
+        let mut watch = store.watch().unwrap();
+        // Twice: the second time on what the first repair made.
+        for round in ["first", "second"] {
+            assert!(is_quiet(&mut watch).await, "{what}, {round}");
+            change(&node);
+            changed(&mut watch).await.unwrap();
+            settle(&mut store, &mut watch).await;
+            assert_eq!(node.tree(), TREE_OF_TWO, "{what}, {round}");
+            assert_eq!(node.read("a/x.json"), "one", "{what}, {round}");
+            if what == "all moved away" {
+                fs::remove_dir_all(node.outside().join("moved")).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_that_was_written_later_is_watched_too() {
+    let node = Node::new();
+    let mut store = node.open();
+    let mut watch = store.watch().unwrap();
+    write(&mut store, "later/x", "one");
+    changed(&mut watch).await.unwrap();
+    settle(&mut store, &mut watch).await;
+    fs::write(node.path("later/x.json"), "bad").unwrap();
+    changed(&mut watch).await.unwrap();
+    assert_eq!(store.repair().unwrap().restored, [name("later/x")]);
+}
+
+#[tokio::test]
+async fn a_burst_of_changes_is_one() {
+    let node = Node::new();
+    let store = node.with_two();
+    let mut watch = store.watch().unwrap();
+    for stray in 0..100 {
+        fs::write(node.path(&format!("stray-{stray}")), "").unwrap();
+    }
+    changed(&mut watch).await.unwrap();
+    assert!(is_quiet(&mut watch).await);
+}
+
+#[tokio::test]
+async fn more_changes_than_the_kernel_remembers_are_a_change() {
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = store.watch().unwrap();
+    for event in 0..=limit {
+        // Alternating names, or the kernel would make one event of them.
+        let path = node.path(["a/x.json", "a/y.json"][event % 2]);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    changed(&mut watch).await.unwrap();
+    settle(&mut store, &mut watch).await;
+    fs::remove_file(node.path("a/x.json")).unwrap();
+    changed(&mut watch).await.unwrap();
+}
+
+#[tokio::test]
+async fn reading_and_repairing_what_is_well_is_no_change() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = store.watch().unwrap();
+    assert!(store.repair().unwrap().is_clean());
+    write(&mut store, "a/x", "one");
+    node.read("a/x.json");
+    node.tree();
+    assert!(is_quiet(&mut watch).await);
+}
+
+#[tokio::test]
+async fn files_of_others_in_the_root_are_none_of_our_business() {
+    let node = Node::new();
+    let store = node.with_two();
+    let mut watch = store.watch().unwrap();
+    fs::create_dir(node.root().join("operator")).unwrap();
+    fs::write(node.root().join("audit.json"), "").unwrap();
+    assert!(is_quiet(&mut watch).await);
+}
+
+#[tokio::test]
+async fn what_was_moved_away_is_watched_no_longer() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = store.watch().unwrap();
+    let moved = node.outside().join("moved");
+    fs::rename(node.root().join("callgate"), &moved).unwrap();
+    changed(&mut watch).await.unwrap();
+    settle(&mut store, &mut watch).await;
+    fs::write(moved.join("a/x.json"), "whatever").unwrap();
+    assert!(is_quiet(&mut watch).await);
+}
+
+#[tokio::test]
+async fn a_root_that_is_deleted_is_noticed() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = store.watch().unwrap();
+    fs::remove_dir_all(node.root()).unwrap();
+    changed(&mut watch).await.unwrap();
+    assert!(matches!(store.repair().unwrap_err(), StoreError::RootGone { .. }));
+}
+
+const LIMITED: &str = "CALLGATE_TEST_INOTIFY_LIMIT";
+
+/// Not a test of its own: runs in a user namespace with the limits that the next test sets.
+#[tokio::test]
+async fn limited_process() {
+    let Ok(limit) = std::env::var(LIMITED) else {
+        return;
+    };
+    let node = Node::new();
+    let mut store = node.with_two();
+    let error = if limit == "user.max_inotify_watches at refresh" {
+        let mut watch = store.watch().unwrap();
+        write(&mut store, "later/x", "one");
+        changed(&mut watch).await.unwrap_err()
+    } else {
+        store.watch().unwrap_err()
+    };
+    assert!(matches!(error, StoreError::WatchLimit(_)), "{error}");
+    assert!(error.to_string().contains("fs.inotify.max_user_"), "{error}");
+}
+
+#[test]
+fn exhausted_limits_of_inotify_are_told_apart() {
+    for (limit, settings) in [
+        ("no instance", "echo 0 > /proc/sys/user/max_inotify_instances"),
+        ("no watch", "echo 2 > /proc/sys/user/max_inotify_watches"),
+        (
+            "user.max_inotify_watches at refresh",
+            "echo 4 > /proc/sys/user/max_inotify_watches",
+        ),
+    ] {
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c"])
+            .arg(format!(
+                "{settings} && exec \"$0\" --exact watch::limited_process"
+            ))
+            .arg(std::env::current_exe().unwrap())
+            .env(LIMITED, limit)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{limit}: {said}"
+        );
+    }
+}
