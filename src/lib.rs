@@ -37,4 +37,5 @@ pub mod filter;
 pub mod profile;
 pub mod proof;
 pub mod store;
+pub mod telemetry;
 pub mod testload;
