@@ -32,6 +32,7 @@
 //! `agent` and `controller` never know each other. `profile` and `filter` know neither kube nor tokio.
 //! `unsafe` is allowed in `testload` only.
 
+pub mod agent;
 pub mod api;
 pub mod filter;
 pub mod profile;

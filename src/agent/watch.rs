@@ -1,0 +1,378 @@
+//! The watches: four streams of what the API server holds, each cut down to what is kept of it.
+//!
+//! Each watch is a task of its own, with its own backoff, and goes on for ever. What went while a watch was
+//! interrupted is noticed by the list that follows: [`Change::Begin`] to [`Change::End`] names all there is.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Metrics;
+use super::backoff::Backoff;
+use super::catalogue::{Object, Version, key};
+use super::plan::Labels;
+use super::usage::profiles_of;
+use crate::api::{RawSeccompProfile, SeccompNode};
+use crate::profile::ProfileName;
+
+/// How long the API server keeps a watch open, in seconds. A connection that died without a word is noticed
+/// seconds after.
+const WATCH_TIMEOUT: u32 = 120;
+/// Objects per page of a first list: decoded, a profile takes many times its size.
+const PAGE: u32 = 25;
+/// How soon after an error a watch is tried again; it follows the API server's return within that.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// A watch that has not failed for this long works.
+const WORKS_AFTER: Duration = Duration::from_secs(5);
+/// What may wait for the loop. Watches pause while it is full.
+const QUEUE: usize = 64;
+
+/// What the watches tell.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// By NAMESPACE/NAME.
+    Profile(Change<String, Object>),
+    /// The node's own Node object.
+    Node(Change<(), NodeFacts>),
+    /// By uid: the profiles that a pod of this node uses.
+    Pod(Change<String, BTreeSet<ProfileName>>),
+    /// The node's own report; `None` where it is one that no agent would write.
+    Report(Change<(), Option<Box<SeccompNode>>>),
+    /// Which cluster this is: the uid of its namespace kube-system.
+    Cluster(String),
+    /// What a watch cannot do, or that it can again.
+    Trouble(Watched, Option<String>),
+}
+
+/// One step of a watch.
+#[derive(Debug)]
+pub(super) enum Change<K, V> {
+    /// All there is follows.
+    Begin,
+    Set(K, V),
+    Unset(K),
+    /// That was all there is.
+    End,
+}
+
+/// What is known of a Node object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NodeFacts {
+    pub(super) uid: String,
+    pub(super) labels: Labels,
+}
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Watched {
+    Profiles,
+    Node,
+    Pods,
+    Report,
+    Cluster,
+}
+
+impl Watched {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Profiles => "seccompprofiles.callgate.dev",
+            Self::Node => "nodes",
+            Self::Pods => "pods",
+            Self::Report => "seccompnodes.callgate.dev",
+            Self::Cluster => "namespaces",
+        }
+    }
+}
+
+/// Starts all watches. They end when the tasks are dropped; one that ends by itself has panicked, but for the
+/// question which cluster this is.
+pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Receiver<Seen>, JoinSet<()>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let mut tasks = JoinSet::new();
+    let tell = |what| Teller {
+        what,
+        sender: sender.clone(),
+        metrics: metrics.clone(),
+        told: None,
+    };
+    let config = || watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
+    let named = || config().fields(&format!("metadata.name={node}"));
+
+    tasks.spawn(follow(
+        Api::<RawSeccompProfile>::all(client.clone()),
+        config(),
+        tell(Watched::Profiles),
+        |profile: RawSeccompProfile| {
+            let RawSeccompProfile { metadata, spec, .. } = profile;
+            let namespace = metadata.namespace.unwrap_or_default();
+            let name = metadata.name.unwrap_or_default();
+            let version = Version {
+                uid: metadata.uid.unwrap_or_default(),
+                generation: metadata.generation.unwrap_or_default(),
+            };
+            (
+                key(&namespace, &name),
+                Object {
+                    namespace,
+                    name,
+                    version,
+                    spec,
+                },
+            )
+        },
+        Seen::Profile,
+    ));
+    tasks.spawn(follow(
+        Api::<PartialObjectMeta<Node>>::all(client.clone()),
+        named(),
+        tell(Watched::Node),
+        |node| {
+            let metadata = node.metadata;
+            let labels = metadata.labels.unwrap_or_default();
+            (
+                (),
+                NodeFacts {
+                    uid: metadata.uid.unwrap_or_default(),
+                    labels,
+                },
+            )
+        },
+        Seen::Node,
+    ));
+    tasks.spawn(follow(
+        Api::<Pod>::all(client.clone()),
+        config().fields(&format!("spec.nodeName={node}")),
+        tell(Watched::Pods),
+        |pod| (pod.uid().unwrap_or_default(), profiles_of(&pod)),
+        Seen::Pod,
+    ));
+    // Guarded: a report that somebody made unreadable is written anew.
+    tasks.spawn(follow(
+        Api::<DeserializeGuard<SeccompNode>>::all(client.clone()),
+        named(),
+        tell(Watched::Report),
+        |report| ((), report.0.ok().map(Box::new)),
+        Seen::Report,
+    ));
+    tasks.spawn(identify(Api::all(client.clone()), tell(Watched::Cluster)));
+    (receiver, tasks)
+}
+
+/// Follows one watch for ever. A closed channel ends it: nobody listens any more.
+async fn follow<T, K, V>(
+    api: Api<T>,
+    config: watcher::Config,
+    mut tell: Teller,
+    keep: impl Fn(T) -> (K, V),
+    seen: impl Fn(Change<K, V>) -> Seen,
+) where
+    T: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut stream = std::pin::pin!(watcher(api, config));
+    let mut backoff = Backoff::new(FIRST_WAIT, LAST_WAIT);
+    loop {
+        let next = match &tell.told {
+            None => Ok(stream.next().await),
+            Some(_) => tokio::time::timeout(WORKS_AFTER, stream.next()).await,
+        };
+        let told = match next {
+            // The stream of a watcher has no end.
+            Ok(None) => return,
+            Ok(Some(Err(error))) => {
+                let told = tell.trouble(&error).await;
+                tokio::time::sleep(backoff.wait()).await;
+                told
+            }
+            Ok(Some(Ok(Event::Init))) => tell.send(seen(Change::Begin)).await,
+            Ok(Some(Ok(event))) => {
+                backoff.reset();
+                let change = match event {
+                    Event::Apply(object) | Event::InitApply(object) => {
+                        let (key, value) = keep(object);
+                        Change::Set(key, value)
+                    }
+                    Event::Delete(object) => Change::Unset(keep(object).0),
+                    Event::InitDone | Event::Init => Change::End,
+                };
+                tell.works().await && tell.send(seen(change)).await
+            }
+            Err(_) => {
+                backoff.reset();
+                tell.works().await
+            }
+        };
+        if !told {
+            return;
+        }
+    }
+}
+
+/// Asks which cluster this is, until there is an answer.
+async fn identify(namespaces: Api<Namespace>, mut tell: Teller) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LAST_WAIT);
+    loop {
+        match namespaces.get("kube-system").await {
+            Ok(namespace) => {
+                tell.works().await;
+                tell.send(Seen::Cluster(namespace.uid().unwrap_or_default()))
+                    .await;
+                return;
+            }
+            Err(error) => {
+                tell.trouble(&watcher::Error::InitialListFailed(error)).await;
+                tokio::time::sleep(backoff.wait()).await;
+            }
+        }
+    }
+}
+
+/// Tells the loop, and the log once for each change.
+struct Teller {
+    what: Watched,
+    sender: mpsc::Sender<Seen>,
+    metrics: Metrics,
+    told: Option<String>,
+}
+
+impl Teller {
+    /// Whether anybody listens.
+    async fn send(&self, seen: Seen) -> bool {
+        self.sender.send(seen).await.is_ok()
+    }
+
+    async fn works(&mut self) -> bool {
+        if self.told.take().is_none() {
+            return true;
+        }
+        tracing::info!(resource = self.what.as_str(), "works again");
+        self.send(Seen::Trouble(self.what, None)).await
+    }
+
+    async fn trouble(&mut self, error: &watcher::Error) -> bool {
+        self.metrics.watch_failed(self.what);
+        let Some(message) = explain(self.what, error) else {
+            return true;
+        };
+        if self.told.as_ref() == Some(&message) {
+            return true;
+        }
+        tracing::error!(resource = self.what.as_str(), "{message}; trying again");
+        self.told = Some(message.clone());
+        self.send(Seen::Trouble(self.what, Some(message))).await
+    }
+}
+
+/// What is wrong and what to do; `None` where nothing is: the API server has forgotten where the watch stood, and
+/// a list follows.
+fn explain(what: Watched, error: &watcher::Error) -> Option<String> {
+    let resource = what.as_str();
+    let status = match error {
+        watcher::Error::WatchError(status)
+        | watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
+        watcher::Error::InitialListFailed(source)
+        | watcher::Error::WatchStartFailed(source)
+        | watcher::Error::WatchFailed(source) => {
+            return Some(format!(
+                "cannot read {resource}: the API server cannot be reached: {}",
+                chain(source)
+            ));
+        }
+        watcher::Error::NoResourceVersion => {
+            return Some(format!(
+                "cannot watch {resource}: the API server gave no resourceVersion"
+            ));
+        }
+    };
+    Some(match status.code {
+        410 => return None,
+        401 => format!(
+            "cannot read {resource}: the API server does not know this token ({})",
+            status.message
+        ),
+        403 => format!(
+            "may not read {resource}: grant the agent's ClusterRole in deploy/ to its ServiceAccount ({})",
+            status.message
+        ),
+        404 if matches!(what, Watched::Profiles | Watched::Report) => format!(
+            "the API server does not know {resource}: install the CustomResourceDefinitions in crds/ ({})",
+            status.message
+        ),
+        code => format!(
+            "cannot read {resource}: the API server answers {code}: {}",
+            status.message
+        ),
+    })
+}
+
+/// An error with its causes, each said once.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answer(code: u16) -> watcher::Error {
+        let status = Status {
+            message: "said so".to_owned(),
+            code,
+            ..Status::default()
+        };
+        watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn a_missing_definition_and_a_missing_right_name_the_resource_and_the_cure() {
+        for (what, code, words) in [
+            (Watched::Profiles, 404, ["seccompprofiles.callgate.dev", "crds/"]),
+            (Watched::Report, 404, ["seccompnodes.callgate.dev", "crds/"]),
+            (Watched::Pods, 403, ["may not read pods", "ClusterRole"]),
+            (Watched::Node, 401, ["nodes", "token"]),
+            (Watched::Cluster, 500, ["namespaces", "answers 500: said so"]),
+        ] {
+            let text = explain(what, &answer(code)).unwrap();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            assert!(text.contains("said so"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expired_watch_is_no_trouble() {
+        assert_eq!(explain(Watched::Profiles, &answer(410)), None);
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let error = kube::Error::Service("connection refused".into());
+        let text = explain(Watched::Pods, &watcher::Error::WatchStartFailed(error)).unwrap();
+        assert!(
+            text.contains("cannot be reached") && text.contains("connection refused"),
+            "{text}"
+        );
+        assert_eq!(text.matches("connection refused").count(), 1);
+    }
+}
