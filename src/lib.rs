@@ -34,6 +34,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod controller;
 pub mod filter;
 pub mod profile;
 pub mod proof;

@@ -1,0 +1,362 @@
+//! What is known of every node: its labels, what its agent reported, whether that agent can be reached. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::api::{ConditionStatus, LiveSet, NodeCondition, SeccompNodeReport, cut};
+use crate::profile::Digest;
+
+/// Bytes of a reason and of a message that an agent reports.
+const MAX_REASON: usize = 64;
+const MAX_MESSAGE: usize = 512;
+
+/// Node-wide troubles that keep new profiles off a node, and their reason in the status of a profile.
+const TROUBLES: [(NodeCondition, &str); 2] = [
+    (NodeCondition::StoreWritable, "StoreNotWritable"),
+    (NodeCondition::TestLoad, "TestLoadUnavailable"),
+];
+
+/// Every node that has a Node object, a report or an agent's pod.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    by_name: BTreeMap<String, Node>,
+    /// The nodes whose report holds any failure, so that a fold need not look at the others.
+    troubled: BTreeSet<String>,
+    /// Where each pod of an agent is, and whether it is ready.
+    pods: HashMap<String, (String, bool)>,
+}
+
+/// One node.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// Its labels; `None` while there is no Node object.
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    /// What its agent reported last.
+    pub(super) report: Option<Report>,
+    /// How many ready pods of the agent it has: two for a moment while one replaces the other.
+    ready_pods: usize,
+}
+
+/// The part of a `SeccompNode` that decides about profiles.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Report {
+    /// What is on the node's disk.
+    pub(super) live: LiveSet,
+    /// Whether the first full sync is done.
+    pub(super) synced: bool,
+    /// A node-wide trouble that keeps profiles away.
+    pub(super) trouble: Option<Trouble>,
+    /// By NAMESPACE/NAME.
+    pub(super) failures: HashMap<String, Failure>,
+}
+
+/// What keeps all profiles off a node that it does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// Why, for programs.
+    pub(super) reason: &'static str,
+    /// Why, for people.
+    pub(super) message: String,
+}
+
+/// Why one profile could not be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The generation that was tried.
+    pub(super) generation: i64,
+    /// The digest that was tried, where there was one.
+    pub(super) digest: Option<Digest>,
+    /// Why, for programs.
+    pub(super) reason: String,
+    /// What is on disk instead.
+    pub(super) live_digest: Option<Digest>,
+    /// Why, for people.
+    pub(super) message: String,
+}
+
+/// Which profiles a change of the nodes can matter to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Affected {
+    /// None.
+    Nothing,
+    /// Any.
+    All,
+    /// Those that differ between the two reports.
+    Differing(Box<(Report, Report)>),
+}
+
+impl Nodes {
+    /// By name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.by_name.iter().map(|(name, node)| (name.as_str(), node))
+    }
+
+    /// Those whose report holds any failure, by name.
+    pub(super) fn troubled(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.troubled
+            .iter()
+            .filter_map(|name| self.by_name.get_key_value(name))
+            .map(|(name, node)| (name.as_str(), node))
+    }
+
+    /// There is such a Node, with these labels.
+    pub(super) fn set_labels(&mut self, name: &str, labels: BTreeMap<String, String>) -> Affected {
+        let node = self.by_name.entry(name.to_owned()).or_default();
+        if node.labels.as_ref() == Some(&labels) {
+            return Affected::Nothing;
+        }
+        node.labels = Some(labels);
+        Affected::All
+    }
+
+    /// There is no such Node.
+    pub(super) fn remove_labels(&mut self, name: &str) -> Affected {
+        let Some(node) = self.by_name.get_mut(name) else {
+            return Affected::Nothing;
+        };
+        node.labels = None;
+        self.forget_if_blank(name);
+        Affected::All
+    }
+
+    /// The agent of this node reports.
+    pub(super) fn set_report(&mut self, name: &str, report: Report) -> Affected {
+        if report.is_troubled() {
+            self.troubled.insert(name.to_owned());
+        } else {
+            self.troubled.remove(name);
+        }
+        let node = self.by_name.entry(name.to_owned()).or_default();
+        match node.report.replace(report.clone()) {
+            Some(old) if old == report => Affected::Nothing,
+            Some(old) => Affected::Differing(Box::new((old, report))),
+            None => Affected::All,
+        }
+    }
+
+    /// There is no such report.
+    pub(super) fn remove_report(&mut self, name: &str) -> Affected {
+        self.troubled.remove(name);
+        let Some(node) = self.by_name.get_mut(name) else {
+            return Affected::Nothing;
+        };
+        node.report = None;
+        self.forget_if_blank(name);
+        Affected::All
+    }
+
+    /// An agent's pod is on this node.
+    pub(super) fn set_pod(&mut self, pod: &str, node: &str, ready: bool) -> Affected {
+        if self
+            .pods
+            .get(pod)
+            .is_some_and(|old| old.0 == node && old.1 == ready)
+        {
+            return Affected::Nothing;
+        }
+        self.remove_pod(pod);
+        self.pods.insert(pod.to_owned(), (node.to_owned(), ready));
+        self.by_name.entry(node.to_owned()).or_default().ready_pods += usize::from(ready);
+        Affected::All
+    }
+
+    /// There is no such pod.
+    pub(super) fn remove_pod(&mut self, pod: &str) -> Affected {
+        let Some((name, ready)) = self.pods.remove(pod) else {
+            return Affected::Nothing;
+        };
+        if let Some(node) = self.by_name.get_mut(&name) {
+            node.ready_pods -= usize::from(ready);
+        }
+        self.forget_if_blank(&name);
+        Affected::All
+    }
+
+    fn forget_if_blank(&mut self, name: &str) {
+        let blank = |node: &Node| node.labels.is_none() && node.report.is_none() && node.ready_pods == 0;
+        if self.by_name.get(name).is_some_and(blank) {
+            self.by_name.remove(name);
+        }
+    }
+}
+
+impl Node {
+    /// Whether a profile with this selector is for this node.
+    pub(super) fn is_selected(&self, selector: &BTreeMap<String, String>) -> bool {
+        self.labels
+            .as_ref()
+            .is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+    }
+
+    /// Whether its agent is up: a report of one that is not may be old.
+    pub(super) const fn is_reachable(&self) -> bool {
+        self.ready_pods > 0
+    }
+}
+
+impl Report {
+    fn is_troubled(&self) -> bool {
+        self.trouble.is_some() || !self.failures.is_empty()
+    }
+}
+
+impl From<SeccompNodeReport> for Report {
+    fn from(report: SeccompNodeReport) -> Self {
+        let condition = |wanted: NodeCondition, status| {
+            report
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == wanted.as_str() && condition.status == status)
+        };
+        let synced = condition(NodeCondition::Synced, ConditionStatus::True).is_some();
+        let trouble = TROUBLES.into_iter().find_map(|(wanted, reason)| {
+            condition(wanted, ConditionStatus::False).map(|condition| Trouble {
+                reason,
+                message: cut(&condition.message, MAX_MESSAGE),
+            })
+        });
+        let failures = report
+            .failures
+            .into_iter()
+            .flat_map(|group| {
+                let reason = cut(&group.reason, MAX_REASON);
+                group.profiles.into_iter().map(move |failure| {
+                    let known = Failure {
+                        generation: failure.generation,
+                        digest: failure.digest.and_then(|digest| digest.parse().ok()),
+                        reason: reason.clone(),
+                        live_digest: failure.live_digest.and_then(|digest| digest.parse().ok()),
+                        message: cut(&failure.message, MAX_MESSAGE),
+                    };
+                    (failure.profile, known)
+                })
+            })
+            .collect();
+        Self {
+            live: report.profiles,
+            synced,
+            trouble,
+            failures,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Failure as ReportedFailure, FailureGroup};
+    use crate::controller::testing::{condition, labels};
+
+    #[test]
+    fn labels_that_stay_the_same_affect_nothing() {
+        let mut nodes = Nodes::default();
+        assert_eq!(nodes.set_labels("a", labels(&[("zone", "x")])), Affected::All);
+        assert_eq!(nodes.set_labels("a", labels(&[("zone", "x")])), Affected::Nothing);
+        assert_eq!(nodes.set_labels("a", labels(&[("zone", "y")])), Affected::All);
+    }
+
+    #[test]
+    fn a_report_that_stays_the_same_affects_nothing_and_one_that_changes_affects_what_differs() {
+        let mut nodes = Nodes::default();
+        let report = Report {
+            synced: true,
+            ..Report::default()
+        };
+        assert_eq!(nodes.set_report("a", Report::default()), Affected::All);
+        assert_eq!(nodes.set_report("a", Report::default()), Affected::Nothing);
+        assert_eq!(
+            nodes.set_report("a", report.clone()),
+            Affected::Differing(Box::new((Report::default(), report)))
+        );
+    }
+
+    #[test]
+    fn a_node_is_reachable_while_any_of_its_pods_is_ready() {
+        let mut nodes = Nodes::default();
+        nodes.set_labels("a", labels(&[]));
+        let reachable = |nodes: &Nodes| nodes.by_name["a"].is_reachable();
+        nodes.set_pod("old", "a", true);
+        nodes.set_pod("new", "a", true);
+        nodes.set_pod("old", "a", false);
+        assert!(reachable(&nodes));
+        nodes.remove_pod("old");
+        assert!(reachable(&nodes));
+        assert_eq!(nodes.set_pod("new", "a", true), Affected::Nothing);
+        nodes.set_pod("new", "a", false);
+        assert!(!reachable(&nodes));
+        nodes.remove_pod("new");
+        assert_eq!(nodes.remove_pod("new"), Affected::Nothing);
+        assert!(!reachable(&nodes));
+    }
+
+    #[test]
+    fn a_pod_that_moves_is_counted_where_it_is() {
+        let mut nodes = Nodes::default();
+        nodes.set_pod("agent", "a", true);
+        nodes.set_pod("agent", "b", true);
+        assert!(!nodes.by_name.contains_key("a"));
+        assert!(nodes.by_name["b"].is_reachable());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_node_that_is_gone() {
+        let mut nodes = Nodes::default();
+        nodes.set_labels("a", labels(&[]));
+        nodes.set_report("a", Report::default());
+        nodes.set_pod("agent", "a", true);
+        nodes.remove_labels("a");
+        nodes.remove_report("a");
+        nodes.remove_pod("agent");
+        assert_eq!(nodes.iter().count(), 0);
+        assert_eq!(nodes.remove_labels("a"), Affected::Nothing);
+        assert_eq!(nodes.remove_report("a"), Affected::Nothing);
+    }
+
+    #[test]
+    fn a_selector_asks_for_every_label_and_a_node_without_object_is_never_selected() {
+        let node = Node {
+            labels: Some(labels(&[("zone", "a"), ("gpu", "yes")])),
+            ..Node::default()
+        };
+        assert!(node.is_selected(&labels(&[])));
+        assert!(node.is_selected(&labels(&[("zone", "a"), ("gpu", "yes")])));
+        assert!(!node.is_selected(&labels(&[("zone", "a"), ("gpu", "no")])));
+        assert!(!node.is_selected(&labels(&[("disk", "")])));
+        assert!(!Node::default().is_selected(&labels(&[])));
+    }
+
+    #[test]
+    fn a_report_is_read_with_hostile_parts_cut_or_left_out() {
+        let report = Report::from(SeccompNodeReport {
+            conditions: vec![
+                condition("Synced", ConditionStatus::True, "Synced", ""),
+                condition("DriftWatch", ConditionStatus::False, "Exhausted", "no matter"),
+                condition("TestLoad", ConditionStatus::Unknown, "Starting", ""),
+                condition(
+                    "StoreWritable",
+                    ConditionStatus::False,
+                    "DiskFull",
+                    &"no space ".repeat(1000),
+                ),
+            ],
+            failures: vec![FailureGroup {
+                reason: "R".repeat(1000),
+                total: 1,
+                profiles: vec![ReportedFailure {
+                    profile: "team/web".to_owned(),
+                    generation: 2,
+                    digest: None,
+                    live_digest: Some("sha256:nonsense".to_owned()),
+                    message: "m".repeat(100_000),
+                }],
+            }],
+            ..SeccompNodeReport::default()
+        });
+        assert!(report.synced);
+        let trouble = report.trouble.unwrap();
+        assert_eq!(trouble.reason, "StoreNotWritable");
+        assert_eq!(trouble.message.len(), MAX_MESSAGE);
+        let failure = &report.failures["team/web"];
+        assert_eq!(failure.live_digest, None);
+        assert!(failure.reason.len() <= MAX_REASON && failure.message.len() <= MAX_MESSAGE);
+    }
+}

@@ -1,0 +1,218 @@
+//! The loop around [`State`]: events in, actions out, everything else in tasks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::select_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::event::{Action, Event, ObjectVersion};
+use super::lease::{Lease, Lost};
+use super::state::State;
+use super::status::patch;
+use super::watch::watch_all;
+use super::{Config, Error, Metrics};
+use crate::api::{RawSeccompProfile, SeccompProfileStatus};
+use crate::proof::{Prover, Verdict};
+use crate::telemetry::Health;
+
+const FIELD_MANAGER: &str = "callgate-controller";
+/// How long one write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long writes under way are waited for at the end.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+/// Events that are taken in before anything is decided: a burst of reports is one look at each profile.
+const BATCH: usize = 1024;
+/// How often the loop turns when nothing happens, and how seldom is too seldom.
+const IDLE: Duration = Duration::from_secs(10);
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Runs until the token is cancelled, or the Lease is lost.
+///
+/// Every replica watches and proves, so that it knows everything when it comes to lead; only the one that holds
+/// the Lease writes.
+pub async fn run(
+    client: Client,
+    prover: Prover,
+    config: Config,
+    health: Health,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let heartbeat = health.heartbeat("the controller's loop", STUCK);
+    let mut watches = select_all(watch_all(&client, &config.namespace, &metrics)).ready_chunks(BATCH);
+    let mut tasks = Tasks {
+        client: client.clone(),
+        prover,
+        metrics: metrics.clone(),
+        proofs: JoinSet::new(),
+        writes: JoinSet::new(),
+    };
+    let mut leadership = Leadership::start(client, &config);
+    let mut state = State::default();
+    loop {
+        let now = Instant::now();
+        for action in state.next(now, &Time(Timestamp::now())) {
+            tasks.start(action);
+        }
+        metrics.profiles(&state.counts());
+        if state.is_synced() && !health.is_ready() {
+            tracing::info!("every watch has shown what there is");
+            health.set_ready();
+            leadership.synced.notify_one();
+        }
+        heartbeat.beat();
+        let wake = state.wake_at().map_or(now + IDLE, |at| at.min(now + IDLE));
+        let events = tokio::select! {
+            () = shutdown.cancelled() => break,
+            events = watches.next() => events.ok_or(Error::Ended("a watch"))?,
+            Some(event) = tasks.proofs.join_next() => vec![event.map_err(|_| Error::Ended("a proof"))?],
+            Some(event) = tasks.writes.join_next() => vec![event.map_err(|_| Error::Ended("a write"))?],
+            change = leadership.changes.recv() => match change {
+                Some(Ok(())) => {
+                    tracing::info!(identity = config.identity, "this replica leads");
+                    metrics.leading(true);
+                    vec![Event::Leading(true)]
+                }
+                Some(Err(reason)) => return Err(Error::LeaseLost { namespace: config.namespace, reason }),
+                None => return Err(Error::Ended("the election")),
+            },
+            () = sleep_until(wake.into()) => Vec::new(),
+        };
+        let now = Instant::now();
+        for event in events {
+            state.apply(event, now);
+        }
+    }
+    // What is on its way arrives before another replica may lead.
+    let last_writes = async { while tasks.writes.join_next().await.is_some() {} };
+    if timeout(LAST_WRITES, last_writes).await.is_err() {
+        tasks.writes.shutdown().await;
+    }
+    leadership.end().await;
+    Ok(())
+}
+
+/// What is under way. Each ends with the event of its result.
+struct Tasks {
+    client: Client,
+    prover: Prover,
+    metrics: Metrics,
+    proofs: JoinSet<Event>,
+    writes: JoinSet<Event>,
+}
+
+impl Tasks {
+    fn start(&mut self, action: Action) {
+        let metrics = self.metrics.clone();
+        match action {
+            Action::Prove(version, spec) => {
+                let prover = self.prover.clone();
+                self.proofs.spawn(async move {
+                    // A task of its own: a bug that one profile wakes must not end the service for all.
+                    let proof = AbortOnDropHandle::new(tokio::spawn(prove(prover, version.clone(), spec)));
+                    let verdict = proof.await.unwrap_or_else(|error| {
+                        tracing::error!(profile = version.key, %error, "the proof failed; this is a bug");
+                        Verdict::Unknown("the proof itself failed, which is a bug".to_owned())
+                    });
+                    metrics.proven(&verdict);
+                    Event::Proven(version, Box::new(verdict))
+                });
+            }
+            Action::Write(version, status) => {
+                let client = self.client.clone();
+                self.writes.spawn(async move {
+                    let outcome = write(client, &version, &status).await;
+                    metrics.written(outcome.is_ok());
+                    Event::Written(version, outcome.map(Box::new))
+                });
+            }
+        }
+    }
+}
+
+async fn prove(prover: Prover, version: ObjectVersion, spec: Arc<Value>) -> Verdict {
+    match prover.read(&spec) {
+        Ok(read) => prover.prove(version.namespace(), read).await,
+        Err(refused) => Verdict::Invalid(refused),
+    }
+}
+
+async fn write(
+    client: Client,
+    version: &ObjectVersion,
+    status: &SeccompProfileStatus,
+) -> Result<RawSeccompProfile, String> {
+    let patch = Patch::Merge(patch(&version.uid, status).map_err(|error| error.to_string())?);
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let profiles = Api::<RawSeccompProfile>::namespaced(client, version.namespace());
+    let written = profiles.patch_status(version.name(), &parameters, &patch);
+    match timeout(WRITE_TIMEOUT, written).await {
+        Ok(Ok(object)) => {
+            let generation = version.generation;
+            tracing::info!(profile = version.key, generation, "status written");
+            Ok(object)
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer in {} s", WRITE_TIMEOUT.as_secs())),
+    }
+}
+
+/// The election, in a task of its own: no burst of work may keep the holder from renewing.
+struct Leadership {
+    /// One `Ok` once this replica leads, one `Err` once it no longer does.
+    changes: mpsc::Receiver<Result<(), Lost>>,
+    /// To be told once every watch has shown what there is: who cannot see does not stand for election.
+    synced: Arc<Notify>,
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Leadership {
+    fn start(client: Client, config: &Config) -> Self {
+        let mut lease = Lease::new(client, &config.namespace, config.identity.clone());
+        let (sender, changes) = mpsc::channel(1);
+        let (synced, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let (may_begin, stopped) = (Arc::clone(&synced), stop.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let lead = async {
+                may_begin.notified().await;
+                lease.acquire().await;
+                // Nobody listens any more where the controller has ended for another reason.
+                let _ = sender.send(Ok(())).await;
+                let lost = lease.keep().await;
+                let _ = sender.send(Err(lost)).await;
+            };
+            let ended = stopped.run_until_cancelled(lead).await;
+            if ended.is_none() {
+                lease.release().await;
+            }
+        }));
+        Self {
+            changes,
+            synced,
+            stop,
+            task,
+        }
+    }
+
+    /// Releases the Lease if this replica holds it.
+    async fn end(self) {
+        self.stop.cancel();
+        // It cannot fail but by a panic, which has been reported.
+        let _ = self.task.await;
+    }
+}

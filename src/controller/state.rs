@@ -1,0 +1,440 @@
+//! All that the controller knows, and what it does next. Pure: time and events come in, actions go out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::event::{Action, Event, ObjectVersion, Watched, namespace_of};
+use super::fold::fold;
+use super::judge::{Judgement, judge, judge_name};
+use super::nodes::{Affected, Nodes, Report};
+use super::pace::{Budget, pause};
+use super::status::{READY, VALID, compose, find};
+use crate::api::{ConditionStatus, RawSeccompProfile, SeccompProfileStatus};
+use crate::profile::{InvalidName, ProfileName};
+use crate::proof::Verdict;
+
+/// How long the first write of a generation waits for nodes that may be about to complete the rollout: with few
+/// nodes, one write then says both that it is valid and that it is ready.
+const COMBINE: Duration = Duration::from_millis(75);
+/// Proofs under way for one namespace. Those of different namespaces do not wait for each other.
+const PROOFS_PER_NAMESPACE: usize = 8;
+/// Proofs without a result after which status says so.
+const UNKNOWN_AFTER: u32 = 2;
+
+/// What the controller knows.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    profiles: BTreeMap<String, Profile>,
+    nodes: Nodes,
+    synced: BTreeSet<Watched>,
+    leading: bool,
+    /// Profiles to look at again at once, and at some time.
+    dirty: BTreeSet<String>,
+    wakes: BTreeSet<(Instant, String)>,
+    /// By namespace: how many proofs are under way, and whose are not.
+    proving: HashMap<String, usize>,
+    waiting: HashMap<String, VecDeque<String>>,
+}
+
+#[derive(Debug)]
+struct Profile {
+    name: Result<ProfileName, InvalidName>,
+    uid: String,
+    generation: i64,
+    resource_version: u64,
+    /// As the API server has it, our own last write included.
+    status: SeccompProfileStatus,
+    proof: Proof,
+    /// Of this generation.
+    judgement: Option<Judgement>,
+    judged_at: Instant,
+    writing: bool,
+    budget: Budget,
+    failed_writes: u32,
+    write_after: Instant,
+}
+
+/// How far the proof of a profile's generation is.
+#[derive(Debug)]
+enum Proof {
+    /// To be made, not before this time.
+    Wanted {
+        spec: Arc<Value>,
+        after: Instant,
+        failures: u32,
+    },
+    /// Under way, for the generation that the [`ObjectVersion`] of the action names. The spec is kept in case
+    /// nothing comes of it.
+    Running { spec: Arc<Value>, failures: u32 },
+    /// Made. What is large is no longer needed.
+    Done,
+}
+
+impl State {
+    /// Takes note of an event.
+    pub(super) fn apply(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Profile(object) => self.set_profile(*object, now),
+            Event::ProfileGone(key) => {
+                self.profiles.remove(&key);
+            }
+            Event::Node(name, labels) => {
+                let affected = self.nodes.set_labels(&name, labels);
+                self.mark(affected);
+            }
+            Event::NodeGone(name) => {
+                let affected = self.nodes.remove_labels(&name);
+                self.mark(affected);
+            }
+            Event::Report(name, report) => {
+                let affected = self.nodes.set_report(&name, *report);
+                self.mark(affected);
+            }
+            Event::ReportGone(name) => {
+                let affected = self.nodes.remove_report(&name);
+                self.mark(affected);
+            }
+            Event::Pod(pod, node, ready) => {
+                let affected = self.nodes.set_pod(&pod, &node, ready);
+                self.mark(affected);
+            }
+            Event::PodGone(pod) => {
+                let affected = self.nodes.remove_pod(&pod);
+                self.mark(affected);
+            }
+            Event::Synced(watched) => {
+                if self.synced.insert(watched) && self.is_synced() {
+                    self.mark(Affected::All);
+                }
+            }
+            Event::Proven(version, verdict) => self.proven(&version, &verdict, now),
+            Event::Written(version, outcome) => self.written(&version, outcome, now),
+            Event::Leading(leading) => {
+                self.leading = leading;
+                self.mark(Affected::All);
+            }
+        }
+    }
+
+    /// What is to be done now. `time` is what a clock on the wall says.
+    pub(super) fn next(&mut self, now: Instant, time: &Time) -> Vec<Action> {
+        while self.wake_at().is_some_and(|at| at <= now) {
+            self.dirty.extend(self.wakes.pop_first().map(|(_, key)| key));
+        }
+        let mut actions = Vec::new();
+        if !self.is_synced() {
+            return actions;
+        }
+        while let Some(key) = self.dirty.pop_first() {
+            actions.extend(self.start_proof(&key, now));
+            actions.extend(self.start_write(&key, now, time));
+        }
+        actions
+    }
+
+    /// When to ask again if nothing happens.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Whether everything that there is has been seen.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced.len() == Watched::ALL.len()
+    }
+
+    /// How many profiles have these values of Valid and Ready.
+    pub(super) fn counts(&self) -> BTreeMap<(&'static str, &'static str), i64> {
+        let mut counts = BTreeMap::new();
+        for profile in self.profiles.values() {
+            let value = |type_| match find(&profile.status, type_).map(|condition| condition.status) {
+                Some(ConditionStatus::True) => "true",
+                Some(ConditionStatus::False) => "false",
+                Some(ConditionStatus::Unknown) | None => "unknown",
+            };
+            *counts.entry((value(VALID), value(READY))).or_default() += 1;
+        }
+        counts
+    }
+
+    fn mark(&mut self, affected: Affected) {
+        match affected {
+            Affected::Nothing => {}
+            Affected::All => self.dirty.extend(self.profiles.keys().cloned()),
+            Affected::Differing(reports) => {
+                let (old, new) = &*reports;
+                let differing = self
+                    .profiles
+                    .iter()
+                    .filter(|(key, profile)| profile.differs(key, old, new))
+                    .map(|(key, _)| key.clone());
+                self.dirty.extend(differing);
+            }
+        }
+    }
+
+    fn set_profile(&mut self, object: RawSeccompProfile, now: Instant) {
+        let metadata = object.metadata;
+        let namespace = metadata.namespace.unwrap_or_default();
+        let name = metadata.name.unwrap_or_default();
+        let key = format!("{namespace}/{name}");
+        let uid = metadata.uid.unwrap_or_default();
+        let generation = metadata.generation.unwrap_or_default();
+        // Resource versions grow.
+        // Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+        let resource_version = metadata.resource_version.and_then(|version| version.parse().ok());
+        let status = serde_json::from_value(object.status).unwrap_or_default();
+        let known = self.profiles.get_mut(&key).filter(|profile| profile.uid == uid);
+        if let Some(profile) = known {
+            // What a watch says may be older than the answer to our own last write. A version that is no number
+            // says nothing about age: what comes with it is taken, and is compared with nothing later.
+            if resource_version.is_some_and(|version| version < profile.resource_version) {
+                return;
+            }
+            profile.resource_version = resource_version.unwrap_or(profile.resource_version);
+            profile.status = status;
+            if profile.generation != generation {
+                profile.generation = generation;
+                profile.want(object.spec, now);
+            }
+        } else {
+            let profile = Profile {
+                name: ProfileName::new(namespace, name),
+                uid,
+                generation,
+                resource_version: resource_version.unwrap_or_default(),
+                status,
+                proof: Proof::Wanted {
+                    spec: Arc::new(object.spec),
+                    after: now,
+                    failures: 0,
+                },
+                judgement: None,
+                judged_at: now,
+                writing: false,
+                budget: Budget::full(now),
+                failed_writes: 0,
+                write_after: now,
+            };
+            self.profiles.insert(key.clone(), profile);
+        }
+        self.dirty.insert(key);
+    }
+
+    fn proven(&mut self, version: &ObjectVersion, verdict: &Verdict, now: Instant) {
+        self.free_place(&version.key);
+        let Some(profile) = self
+            .profiles
+            .get_mut(&version.key)
+            .filter(|profile| profile.uid == version.uid)
+        else {
+            return;
+        };
+        profile.take_verdict(version.generation, verdict, now);
+        self.dirty.insert(version.key.clone());
+    }
+
+    fn written(
+        &mut self,
+        version: &ObjectVersion,
+        outcome: Result<Box<RawSeccompProfile>, String>,
+        now: Instant,
+    ) {
+        let Some(profile) = self
+            .profiles
+            .get_mut(&version.key)
+            .filter(|profile| profile.uid == version.uid)
+        else {
+            return;
+        };
+        profile.writing = false;
+        self.dirty.insert(version.key.clone());
+        match outcome {
+            Ok(object) => {
+                profile.failed_writes = 0;
+                self.set_profile(*object, now);
+            }
+            Err(error) => {
+                profile.failed_writes += 1;
+                let pause = pause(profile.failed_writes);
+                profile.write_after = now + pause;
+                tracing::warn!(
+                    profile = version.key,
+                    error,
+                    "the status could not be written; tried again in {} s",
+                    pause.as_secs()
+                );
+            }
+        }
+    }
+
+    /// One proof of this profile's namespace ended, so another may begin.
+    fn free_place(&mut self, key: &str) {
+        let namespace = namespace_of(key);
+        if let Some(count) = self.proving.get_mut(namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.proving.remove(namespace);
+            }
+        }
+        if let Some(waiting) = self.waiting.get_mut(namespace) {
+            let is_wanted = |key: &String| {
+                let profile = self.profiles.get(key);
+                profile.is_some_and(|profile| matches!(profile.proof, Proof::Wanted { .. }))
+            };
+            let next = std::iter::from_fn(|| waiting.pop_front()).find(is_wanted);
+            self.dirty.extend(next);
+            if waiting.is_empty() {
+                self.waiting.remove(namespace);
+            }
+        }
+    }
+
+    fn start_proof(&mut self, key: &str, now: Instant) -> Option<Action> {
+        let profile = self.profiles.get_mut(key)?;
+        let Proof::Wanted {
+            spec,
+            after,
+            failures,
+        } = &profile.proof
+        else {
+            return None;
+        };
+        if let Err(error) = &profile.name {
+            profile.judgement = Some(judge_name(profile.generation, error));
+            profile.proof = Proof::Done;
+            return None;
+        }
+        if *after > now {
+            self.wakes.insert((*after, key.to_owned()));
+            return None;
+        }
+        let namespace = namespace_of(key);
+        let under_way = self.proving.entry(namespace.to_owned()).or_default();
+        if *under_way >= PROOFS_PER_NAMESPACE {
+            let waiting = self.waiting.entry(namespace.to_owned()).or_default();
+            if !waiting.iter().any(|other| other == key) {
+                waiting.push_back(key.to_owned());
+            }
+            return None;
+        }
+        *under_way += 1;
+        let (spec, failures) = (Arc::clone(spec), *failures);
+        profile.proof = Proof::Running {
+            spec: Arc::clone(&spec),
+            failures,
+        };
+        Some(Action::Prove(profile.version(key), spec))
+    }
+
+    fn start_write(&mut self, key: &str, now: Instant, time: &Time) -> Option<Action> {
+        let profile = self.profiles.get_mut(key)?;
+        let judgement = profile.judgement.as_ref()?;
+        if !self.leading || profile.writing || profile.is_better_known(judgement) {
+            return None;
+        }
+        let rollout = fold(key, judgement, &self.nodes, &profile.status);
+        let is_first = profile.status.observed_generation != Some(judgement.generation);
+        let combined = profile.judged_at + COMBINE;
+        if is_first && rollout.is_installing() && now < combined {
+            self.wakes.insert((combined, key.to_owned()));
+            return None;
+        }
+        let status = compose(&profile.status, judgement, rollout, time);
+        if status == profile.status {
+            return None;
+        }
+        if now < profile.write_after {
+            self.wakes.insert((profile.write_after, key.to_owned()));
+            return None;
+        }
+        if let Err(later) = profile.budget.take(now) {
+            self.wakes.insert((later, key.to_owned()));
+            return None;
+        }
+        profile.writing = true;
+        Some(Action::Write(profile.version(key), Box::new(status)))
+    }
+}
+
+impl Profile {
+    fn version(&self, key: &str) -> ObjectVersion {
+        ObjectVersion {
+            key: key.to_owned(),
+            uid: self.uid.clone(),
+            generation: self.generation,
+        }
+    }
+
+    /// There is a new generation to prove. One proof at a time: what runs is waited for, and its result dropped.
+    fn want(&mut self, spec: Value, now: Instant) {
+        let spec = Arc::new(spec);
+        self.judgement = None;
+        self.budget = Budget::full(now);
+        self.proof = match self.proof {
+            Proof::Running { .. } => Proof::Running { spec, failures: 0 },
+            Proof::Wanted { .. } | Proof::Done => Proof::Wanted {
+                spec,
+                after: now,
+                failures: 0,
+            },
+        };
+    }
+
+    fn take_verdict(&mut self, generation: i64, verdict: &Verdict, now: Instant) {
+        let (Proof::Running { spec, failures }, Ok(name)) = (&self.proof, &self.name) else {
+            return;
+        };
+        let (spec, mut failures, mut after) = (Arc::clone(spec), *failures, now);
+        if generation == self.generation {
+            let judgement = judge(name, generation, verdict);
+            if judgement.valid != ConditionStatus::Unknown {
+                self.judgement = Some(judgement);
+                self.judged_at = now;
+                self.proof = Proof::Done;
+                return;
+            }
+            failures += 1;
+            after += pause(failures);
+            if failures >= UNKNOWN_AFTER {
+                self.judgement = Some(judgement);
+            }
+        }
+        self.proof = Proof::Wanted {
+            spec,
+            after,
+            failures,
+        };
+    }
+
+    /// Whether status already tells of this generation whether it is valid, and the judgement does not: a proof
+    /// that cannot be made again, on a node that is out of memory after a restart say, takes back none that was.
+    fn is_better_known(&self, judgement: &Judgement) -> bool {
+        judgement.valid == ConditionStatus::Unknown
+            && self.status.observed_generation == Some(judgement.generation)
+            && find(&self.status, VALID).is_some_and(|valid| valid.status != ConditionStatus::Unknown)
+    }
+
+    /// Whether what this profile's status says can depend on which of two reports a node makes.
+    fn differs(&self, key: &str, old: &Report, new: &Report) -> bool {
+        if old.synced != new.synced || old.trouble != new.trouble {
+            return true;
+        }
+        let is_live = |report: &Report| match (&self.name, &self.judgement) {
+            (
+                Ok(name),
+                Some(Judgement {
+                    digest: Some(digest), ..
+                }),
+            ) => report.live.contains(name, digest),
+            _ => false,
+        };
+        old.failures.get(key) != new.failures.get(key) || is_live(old) != is_live(new)
+    }
+}
+
+#[cfg(test)]
+mod tests;
