@@ -34,6 +34,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod controller;
 pub mod filter;
 pub mod profile;

@@ -1,0 +1,104 @@
+//! What the subcommands have in common: a runtime, a fork server, signals, the last words.
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::filter::libseccomp_version;
+use crate::proof::Prover;
+use crate::store::ProvenWith;
+use crate::telemetry::{self, Health};
+use crate::testload::{self, ForkServer, Limits};
+
+/// Runs a future on a runtime of its own.
+pub(super) fn once<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // Both are part of the process from here on; a second call would find the first one's.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let outcome = runtime.block_on(future);
+    // A store operation that hangs on a dead disk must not hold up the end of the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Starts the fork server, then runs a future with a prover on top of it. Must be called before any thread
+/// exists.
+pub(super) fn with_prover<T, F: Future<Output = anyhow::Result<T>>>(
+    listener_prefixes: Vec<String>,
+    body: impl FnOnce(Prover) -> F,
+) -> anyhow::Result<T> {
+    let server =
+        ForkServer::start(Limits::default()).context("cannot start the process that test-loads profiles")?;
+    once(async move { body(Prover::new(testload::Client::new(server), listener_prefixes)).await })
+}
+
+/// Runs a daemon beside its HTTP server, until SIGTERM or SIGINT, or until one of the two ends.
+pub(super) async fn daemon<F: Future<Output = anyhow::Result<()>>>(
+    listen: SocketAddr,
+    health: Health,
+    metrics: Registry,
+    body: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+        }
+        token.cancel();
+    });
+    let serve = telemetry::serve(listen, health, metrics, shutdown.clone());
+    let body = body(shutdown);
+    tokio::pin!(body);
+    tokio::select! {
+        outcome = &mut body => outcome,
+        outcome = serve => match outcome {
+            // Shut down: the body ends as well.
+            Ok(()) => body.await,
+            Err(error) => Err(error).with_context(|| format!("cannot serve health and metrics on {listen}")),
+        },
+    }
+}
+
+/// What a proof that is made here and now is made with.
+pub(super) fn proven_here() -> ProvenWith {
+    ProvenWith {
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        libseccomp: libseccomp_version(),
+        callgate: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Writes to standard output, whole; a reader that has seen enough is no error.
+pub(super) fn print(text: &[u8]) -> anyhow::Result<()> {
+    anstream::stdout()
+        .write_all(text)
+        .or_else(ignore_closed_pipe)
+        .context("cannot print")
+}
+
+fn ignore_closed_pipe(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// An error and its causes, on standard error.
+pub(super) fn complain(error: &anyhow::Error) {
+    // There is nobody left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "callgate: {error:#}");
+}

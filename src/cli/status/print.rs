@@ -1,0 +1,253 @@
+//! The answer on a terminal, in columns as kubectl prints them, or as JSON.
+
+use std::io::{self, Write};
+
+use super::count::{Counted, Judged};
+
+/// Names of nodes on one line.
+const MAX_NAMED: usize = 8;
+
+/// One line per profile.
+pub(super) fn table(profiles: &[Counted], out: &mut impl Write) -> io::Result<()> {
+    if profiles.is_empty() {
+        return writeln!(out, "No profiles found.");
+    }
+    let header = [
+        "NAMESPACE/NAME",
+        "VALID",
+        "INSTALLED",
+        "PENDING",
+        "FAILED",
+        "IN USE",
+    ]
+    .map(str::to_owned);
+    let rows = profiles.iter().map(|profile| {
+        [
+            printable(&profile.profile),
+            profile.valid.status.to_owned(),
+            installed(profile),
+            profile.pending.len().to_string(),
+            profile.failed.len().to_string(),
+            profile.in_use.len().to_string(),
+        ]
+    });
+    columns(&std::iter::once(header).chain(rows).collect::<Vec<_>>(), out)
+}
+
+/// Everything about one profile.
+pub(super) fn detail(profile: &Counted, out: &mut impl Write) -> io::Result<()> {
+    let mut line = |name: &str, value: &str| writeln!(out, "{:<12}{value}", format!("{name}:"));
+    line("Profile", &printable(&profile.profile))?;
+    line("Path", profile.localhost_profile.as_deref().unwrap_or("none"))?;
+    line("Digest", profile.digest.as_deref().unwrap_or("none"))?;
+    line("Valid", &judged(&profile.valid))?;
+    line("Ready", &judged(&profile.ready))?;
+    line("Installed", &installed(profile))?;
+    let groups = [
+        ("installed", &profile.installed),
+        ("pending", &profile.pending),
+        ("no report", &profile.no_report),
+        ("in use", &profile.in_use),
+    ];
+    let mut rows = vec![["STATE", "NODES", "WHICH", "WHY"].map(str::to_owned)];
+    rows.extend(
+        groups
+            .into_iter()
+            .filter(|(_, nodes)| !nodes.is_empty())
+            .map(|(state, nodes)| {
+                let names: Vec<_> = nodes.iter().map(String::as_str).collect();
+                [
+                    state.to_owned(),
+                    nodes.len().to_string(),
+                    enumerate(&names),
+                    why(state).to_owned(),
+                ]
+            }),
+    );
+    rows.extend(profile.failures().into_iter().map(|(failed, nodes)| {
+        let instead = match &failed.live_digest {
+            Some(digest) => format!("; {} stays live", printable(digest)),
+            None => String::new(),
+        };
+        [
+            "failed".to_owned(),
+            nodes.len().to_string(),
+            enumerate(&nodes),
+            format!(
+                "{}: {}{instead}",
+                printable(&failed.reason),
+                printable(&failed.message)
+            ),
+        ]
+    }));
+    if rows.len() == 1 {
+        return writeln!(out, "\nNo node is selected.");
+    }
+    writeln!(out)?;
+    columns(&rows, out)
+}
+
+/// A list, also of one.
+pub(super) fn json(profiles: &[Counted], out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, profiles)?;
+    writeln!(out)
+}
+
+fn installed(profile: &Counted) -> String {
+    format!("{}/{}", profile.installed.len(), profile.selected())
+}
+
+fn why(state: &str) -> &'static str {
+    match state {
+        "no report" => "selected, and no agent has reported",
+        "in use" => "running pods use it",
+        _ => "",
+    }
+}
+
+fn judged(judged: &Judged) -> String {
+    if judged.reason.is_empty() {
+        return judged.status.to_owned();
+    }
+    format!(
+        "{} ({}) {}",
+        judged.status,
+        printable(&judged.reason),
+        printable(&judged.message)
+    )
+}
+
+fn enumerate(nodes: &[&str]) -> String {
+    let (named, others) = nodes.split_at(nodes.len().min(MAX_NAMED));
+    let named: Vec<_> = named.iter().map(|name| printable(name)).collect();
+    match others.len() {
+        0 => named.join(","),
+        others => format!("{},+{others}", named.join(",")),
+    }
+}
+
+/// Columns as wide as their widest cell, three spaces apart; the last one as long as it is.
+fn columns<const N: usize>(rows: &[[String; N]], out: &mut impl Write) -> io::Result<()> {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    });
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 3));
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// What others wrote, on one line and without codes that a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::count::tests::{allow_all, cluster, profile};
+    use super::super::count::{Failed, ProfileView, count};
+    use super::*;
+
+    fn counted() -> Counted {
+        let profile = profile(&allow_all(), &Value::Null);
+        count(&ProfileView::of(&profile), &cluster(&profile))
+    }
+
+    fn text(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_table_has_one_line_per_profile() {
+        assert_eq!(
+            text(|out| table(&[counted()], out)),
+            "NAMESPACE/NAME   VALID     INSTALLED   PENDING   FAILED   IN USE\n\
+             team/web         Unknown   1/5         2         2        1\n"
+        );
+        assert_eq!(text(|out| table(&[], out)), "No profiles found.\n");
+    }
+
+    #[test]
+    fn one_profile_is_shown_node_by_node_grouped_by_what_they_share() {
+        let mut counted = counted();
+        counted.digest = Some("sha256:0".to_owned());
+        counted.failed[0].live_digest = Some("sha256:1".to_owned());
+        assert_eq!(
+            text(|out| detail(&counted, out)),
+            "Profile:    team/web\n\
+             Path:       callgate/team/web.json\n\
+             Digest:     sha256:0\n\
+             Valid:      Unknown\n\
+             Ready:      Unknown\n\
+             Installed:  1/5\n\
+             \n\
+             STATE       NODES   WHICH   WHY\n\
+             installed   1       a\n\
+             pending     2       b,f\n\
+             no report   1       e       selected, and no agent has reported\n\
+             in use      1       a       running pods use it\n\
+             failed      1       c       LoadRefused: EINVAL; sha256:1 stays live\n\
+             failed      1       d       StoreNotWritable: no space left\n"
+        );
+    }
+
+    #[test]
+    fn a_thousand_nodes_that_share_a_reason_are_one_line() {
+        let mut counted = counted();
+        counted.failed = (0..1000)
+            .map(|i| Failed {
+                node: format!("n{i:03}"),
+                reason: "LoadRefused".to_owned(),
+                message: format!("EINVAL {i}"),
+                live_digest: None,
+            })
+            .collect();
+        let shown = text(|out| detail(&counted, out));
+        assert!(
+            shown.ends_with(
+                "failed      1000    n000,n001,n002,n003,n004,n005,n006,n007,+992   LoadRefused: EINVAL 0\n"
+            ),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_nodes_write_cannot_steer_a_terminal_or_fake_a_line() {
+        let mut counted = counted();
+        counted.failed[0].message = "\u{1b}[2J\r\nteam/web True".to_owned();
+        counted.valid.reason = "A\u{7}".to_owned();
+        let shown = text(|out| detail(&counted, out));
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        assert!(
+            shown.lines().all(|line| !line.starts_with("team/web True")),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn json_holds_every_node() {
+        let shown: Value = serde_json::from_str(&text(|out| json(&[counted()], out))).unwrap();
+        assert_eq!(shown[0]["profile"], json!("team/web"));
+        assert_eq!(shown[0]["valid"], json!({"status": "Unknown"}));
+        assert_eq!(shown[0]["installed"], json!(["a"]));
+        assert_eq!(
+            shown[0]["failed"][0],
+            json!({"node": "c", "reason": "LoadRefused", "message": "EINVAL"})
+        );
+        assert_eq!(shown[0]["inUse"], json!(["a"]));
+    }
+}
