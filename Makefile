@@ -1,0 +1,66 @@
+# Every target does its own set-up. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Tools of this tree, apart from the user's own.
+TOOLS := $(CURDIR)/target/tools
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: packages kubernetes ## Show the main job on a local Kubernetes, step by step
+	@echo "Building callgate"
+	cargo build --locked --bin callgate
+	cargo run --locked --quiet --example demo
+
+.PHONY: test
+test: packages kubernetes ## Run every test, on a real kube-apiserver
+	cargo test --locked --workspace
+
+.PHONY: lint
+lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scripts
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	$(CARGO_DENY) --locked check bans licenses sources
+	shellcheck .ci/run tests/packages tests/kubernetes/build
+
+.PHONY: audit
+audit: $(CARGO_DENY) ## Look the dependencies up in the advisory database (downloads it)
+	$(CARGO_DENY) --locked check advisories
+
+.PHONY: bench
+bench: packages kubernetes ## Measure against the budgets, and print a table
+	cargo build --locked --release --bin callgate
+	cargo bench --locked --bench latency
+
+.PHONY: build
+build: packages ## Build target/release/callgate
+	cargo build --locked --release --bin callgate
+
+.PHONY: crds
+crds: packages ## Write crds/ anew from the types
+	cargo run --locked --bin callgate -- crds --dir crds
+
+.PHONY: kubernetes
+kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
+	tests/kubernetes/build
+
+.PHONY: packages
+packages: ## Install the Debian packages that building and testing needs
+	@tests/packages
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf target tests/kubernetes/bin
+
+$(CARGO_DENY):
+	@echo "Building cargo-deny $(CARGO_DENY_VERSION), once (about 5 minutes)"
+	cargo install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)

@@ -1,0 +1,86 @@
+//! Installing Callgate's own manifests.
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::wait::eventually;
+use crate::{AGENT_SERVICE_ACCOUNT, Cluster, NAMESPACE, Output, repository};
+
+/// A key that no version of the API knows; only a policy refuses it.
+const UNKNOWN_KEY: &str = r"
+apiVersion: callgate.dev/v1alpha1
+kind: SeccompProfile
+metadata: { name: probe, namespace: default }
+spec: { defaultAction: SCMP_ACT_ALLOW, harnessProbe: true }
+";
+
+/// A report for another node than that in the token (there is none in it); only a policy refuses it.
+const FOREIGN_REPORT: &str = r"
+apiVersion: callgate.dev/v1alpha1
+kind: SeccompNode
+metadata: { name: harness-probe }
+";
+
+impl Cluster {
+    /// Applies `crds/` and `deploy/`, and waits until the CRDs are served and the admission policies in force (the
+    /// API server compiles new policies in the background, which may take ten seconds and more).
+    pub async fn install(&self) -> Result<()> {
+        let root = repository();
+        let apply = ["apply", "--server-side", "--force-conflicts"];
+        let crds = path_argument(&root.join("crds"))?;
+        self.kubectl(&[&apply[..], &["-f", &crds]].concat(), "")
+            .await?
+            .ok()?;
+        let established = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            &crds,
+        ];
+        self.kubectl(&established, "").await?.ok()?;
+
+        let deploy = path_argument(&root.join("deploy"))?;
+        let source = if root.join("deploy/kustomization.yaml").is_file() {
+            "-k"
+        } else {
+            "-f"
+        };
+        self.kubectl(&[&apply[..], &[source, &deploy]].concat(), "")
+            .await?
+            .ok()?;
+
+        let create = ["create", "--dry-run=server", "--validate=false", "-f", "-"];
+        eventually("the policy on unknown keys to be in force", async || {
+            refused_by_policy(&self.kubectl(&create, UNKNOWN_KEY).await?)
+        })
+        .await?;
+        let agent = format!("--as=system:serviceaccount:{NAMESPACE}:{AGENT_SERVICE_ACCOUNT}");
+        eventually("the policy on node reports to be in force", async || {
+            refused_by_policy(
+                &self
+                    .kubectl(&[&create[..], &[&agent]].concat(), FOREIGN_REPORT)
+                    .await?,
+            )
+        })
+        .await
+    }
+}
+
+fn refused_by_policy(output: &Output) -> Result<()> {
+    if output.success {
+        bail!("the API server took what a policy should refuse");
+    }
+    if !output.stderr.contains("ValidatingAdmissionPolicy") {
+        bail!("refused, and not by a policy: {}", output.stderr.trim());
+    }
+    Ok(())
+}
+
+fn path_argument(path: &std::path::Path) -> Result<String> {
+    if !path.is_dir() {
+        bail!("{} is missing", path.display());
+    }
+    path.to_str()
+        .map(str::to_owned)
+        .context("the repository's path is not UTF-8")
+}

@@ -1,0 +1,129 @@
+//! Child processes that end with us.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal};
+
+use crate::wait::eventually;
+
+/// A running program. It is killed when this value is dropped, and when the process that started it ends in any way.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with its output going to the file `log`.
+    ///
+    /// It runs in its own process group, so that a Ctrl-C on the terminal reaches only us. Only the program, the
+    /// arguments and the environment of `command` are used.
+    pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("cannot open {}", log.display()))?;
+        // The standard library has no safe way to ask for a signal on the parent's death; util-linux's setpriv asks
+        // and then becomes the program: same process id.
+        let mut wrapped = Command::new("setpriv");
+        wrapped
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => wrapped.env(key, value),
+                None => wrapped.env_remove(key),
+            };
+        }
+        wrapped
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().context("cannot duplicate a log file")?)
+            .stderr(file);
+        let child =
+            spawn(wrapped).with_context(|| format!("cannot start {name} through setpriv (util-linux)"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+        })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> Result<String> {
+        let bytes =
+            std::fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// An error with the end of its log when it no longer runs.
+    pub fn running(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!(
+                "{} ended ({status}); the end of its log:\n{}",
+                self.name,
+                tail(&self.log()?)
+            );
+        }
+        Ok(())
+    }
+
+    /// Asks it to end (SIGTERM) and waits for that.
+    pub async fn terminate(mut self) -> Result<ExitStatus> {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .with_context(|| format!("cannot signal {}", self.name))?;
+        let what = format!("{} to end after SIGTERM", self.name);
+        eventually(&what, async || self.child.try_wait()?.context("it still runs")).await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// Spawns on a thread that lives as long as the process: the kernel sends the death signal when the *thread* that
+/// forked ends, and a test's thread ends before the tests that share its cluster.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Job = (Command, SyncSender<io::Result<Child>>);
+    static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
+        let (sender, jobs) = channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in jobs {
+                // The receiver waits below for as long as the job runs.
+                let _ = reply.send(command.spawn());
+            }
+        });
+        sender
+    });
+    let (reply, answer) = sync_channel(1);
+    let gone = |_| io::Error::other("the thread that starts processes is gone");
+    SPAWNER
+        .send((command, reply))
+        .map_err(|_| io::Error::other("the thread that starts processes is gone"))?;
+    answer.recv().map_err(gone)?
+}

@@ -1,0 +1,32 @@
+//! Where the programs and the repository are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> &'static Path {
+    let harness = Path::new(env!("CARGO_MANIFEST_DIR"));
+    harness.ancestors().nth(2).unwrap_or(harness)
+}
+
+/// The path of `etcd`, `kube-apiserver` or `kubectl`: from the directory `KUBEBUILDER_ASSETS` names, as other
+/// operators' tests have it, or as `tests/kubernetes/build` made it.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let (directory, cure) = match std::env::var_os("KUBEBUILDER_ASSETS") {
+        Some(directory) => (
+            PathBuf::from(directory),
+            "KUBEBUILDER_ASSETS names a directory without it",
+        ),
+        None => (
+            repository().join("tests/kubernetes/bin"),
+            "run tests/kubernetes/build",
+        ),
+    };
+    let path = directory.join(name);
+    if !path.is_file() {
+        bail!("{} is missing: {cure}", path.display());
+    }
+    Ok(path)
+}
