@@ -1,1 +1,38 @@
-//! A local Kubernetes for tests.
+//! A local Kubernetes for Callgate's tests, benchmarks and demo: etcd and kube-apiserver as child processes, and
+//! kubectl, as `tests/kubernetes/build` builds them. No container engine, no root.
+//!
+//! It is an API server and nothing else. No controller manager runs, so
+//!
+//! - nothing is garbage-collected: owner references are stored, and have no effect;
+//! - a deleted namespace stays `Terminating`;
+//! - Deployments and `DaemonSet`s make no pods, and no namespace gets its `default` `ServiceAccount`:
+//!   [`Cluster::namespace`] makes both;
+//! - there are no nodes, no scheduler and no kubelet: [`Cluster::node`] and [`Cluster::agent_pod`] make the objects.
+//!
+//! Everything ends with the [`Cluster`], and with the process that holds it however that one ends: the children ask
+//! the kernel to be killed with it, and a small shell removes the temporary directory.
+//!
+//! With `CALLGATE_TEST_KUBECONFIG=FILE` in the environment a cluster that exists is used instead: objects are created
+//! in it and are not cleaned up. The user's own current context is never looked at.
+//!
+//! What it may know: Kubernetes, the manifests in `crds/` and `deploy/`, and the command line of `callgate`. Nothing of
+//! the library.
+
+mod callgate;
+mod cluster;
+mod install;
+mod kubeconfig;
+mod local;
+mod metrics;
+mod objects;
+mod process;
+mod tools;
+mod wait;
+
+pub use self::callgate::Program;
+pub use self::cluster::{Cluster, Output};
+pub use self::metrics::{Request, Requests};
+pub use self::objects::{AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT, NAMESPACE};
+pub use self::process::Process;
+pub use self::tools::repository;
+pub use self::wait::{DEADLINE, eventually};
