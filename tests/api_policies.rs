@@ -670,21 +670,43 @@ async fn the_end_of_a_namespace_takes_its_profiles_along() -> Result<()> {
     cluster.namespace("ending").await?;
     create_profile(client.clone(), "ending", "used").await?;
     in_use(cluster, "namespaces", &[("ending", "used")]).await?;
-    Api::<Namespace>::all(client)
+    let delete = async |user: &str, dry_run: &str| {
+        let user = format!("--as={user}");
+        let arguments = [
+            "delete",
+            "scp",
+            "-n",
+            "ending",
+            "--all",
+            "--as-group=system:masters",
+        ];
+        let output = cluster
+            .kubectl(&[&arguments[..], &[&user, dry_run]].concat(), "")
+            .await?;
+        anyhow::Ok(output)
+    };
+    // No namespace controller runs here: this is what one does, under either of its names.
+    for controller in [
+        "system:serviceaccount:kube-system:namespace-controller",
+        "system:kube-controller-manager",
+    ] {
+        delete(controller, "--dry-run=server").await?.ok()?;
+    }
+    let alive = delete("alice", "--dry-run=server").await?;
+    refused(
+        "in a live namespace",
+        &alive.stderr,
+        "running pods on node namespaces use it",
+    )?;
+    Api::<Namespace>::all(client.clone())
         .delete("ending", &DeleteParams::default())
         .await?;
-    // What the namespace controller does next; none runs here.
-    let controller = [
-        "--as=system:serviceaccount:kube-system:namespace-controller",
-        "--as-group=system:masters",
-    ];
-    cluster
-        .kubectl(
-            &[&["delete", "scp", "-n", "ending", "--all"], &controller[..]].concat(),
-            "",
-        )
-        .await?
-        .ok()?;
+    eventually("the policy to see that the namespace ends", async || {
+        delete("alice", "--dry-run=none").await?.ok()
+    })
+    .await?;
+    let profiles = Api::<SeccompProfile>::namespaced(client, "ending");
+    ensure!(profiles.get_opt("used").await?.is_none());
     Ok(())
 }
 
@@ -728,7 +750,14 @@ async fn agents_and_controllers_may_do_what_they_do_and_nothing_more() -> Result
         (controller, "watch nodes"),
         (controller, "watch pods -n callgate"),
         (controller, "create leases.coordination.k8s.io -n callgate"),
-        (controller, "update leases.coordination.k8s.io -n callgate"),
+        (
+            controller,
+            "get leases.coordination.k8s.io/callgate-controller -n callgate",
+        ),
+        (
+            controller,
+            "update leases.coordination.k8s.io/callgate-controller -n callgate",
+        ),
     ] {
         ensure!(may(cluster, who, request).await?, "{who} may not: {request}");
     }
@@ -747,7 +776,11 @@ async fn agents_and_controllers_may_do_what_they_do_and_nothing_more() -> Result
         (controller, "delete seccompprofiles.callgate.dev --all-namespaces"),
         (controller, "patch seccompnodes.callgate.dev"),
         (controller, "watch pods --all-namespaces"),
-        (controller, "get leases.coordination.k8s.io -n default"),
+        (
+            controller,
+            "get leases.coordination.k8s.io/callgate-controller -n default",
+        ),
+        (controller, "update leases.coordination.k8s.io/other -n callgate"),
         (controller, "get secrets -n callgate"),
     ] {
         ensure!(!may(cluster, who, request).await?, "{who} may: {request}");
