@@ -37,7 +37,7 @@ const BATCH: usize = 1024;
 const IDLE: Duration = Duration::from_secs(10);
 const STUCK: Duration = Duration::from_secs(60);
 
-/// Runs until the token is cancelled, or the Lease is lost.
+/// Runs until the token is cancelled, or the Lease is lost. However it ends, it lets go of the Lease if it has it.
 ///
 /// Every replica watches and proves, so that it knows everything when it comes to lead; only the one that holds
 /// the Lease writes.
@@ -59,48 +59,53 @@ pub async fn run(
         writes: JoinSet::new(),
     };
     let mut leadership = Leadership::start(client, &config);
-    let mut state = State::default();
-    loop {
-        let now = Instant::now();
-        for action in state.next(now, &Time(Timestamp::now())) {
-            tasks.start(action);
+    let turns = async {
+        let mut state = State::default();
+        loop {
+            let now = Instant::now();
+            for action in state.next(now, &Time(Timestamp::now())) {
+                tasks.start(action);
+            }
+            metrics.profiles(&state.counts());
+            if state.is_synced() && !health.is_ready() {
+                tracing::info!("every watch has shown what there is");
+                health.set_ready();
+                leadership.synced.notify_one();
+            }
+            heartbeat.beat();
+            let wake = state.wake_at().map_or(now + IDLE, |at| at.min(now + IDLE));
+            let events = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                events = watches.next() => events.ok_or(Error::Ended("a watch"))?,
+                Some(event) = tasks.proofs.join_next() => vec![event.map_err(|_| Error::Ended("a proof"))?],
+                Some(event) = tasks.writes.join_next() => vec![event.map_err(|_| Error::Ended("a write"))?],
+                change = leadership.changes.recv() => match change {
+                    Some(Ok(())) => {
+                        tracing::info!(identity = config.identity, "this replica leads");
+                        metrics.leading(true);
+                        vec![Event::Leading(true)]
+                    }
+                    Some(Err(reason)) => return Err(Error::LeaseLost { namespace: config.namespace.clone(), reason }),
+                    None => return Err(Error::Ended("the election")),
+                },
+                () = sleep_until(wake.into()) => Vec::new(),
+            };
+            let now = Instant::now();
+            for event in events {
+                state.apply(event, now);
+            }
         }
-        metrics.profiles(&state.counts());
-        if state.is_synced() && !health.is_ready() {
-            tracing::info!("every watch has shown what there is");
-            health.set_ready();
-            leadership.synced.notify_one();
-        }
-        heartbeat.beat();
-        let wake = state.wake_at().map_or(now + IDLE, |at| at.min(now + IDLE));
-        let events = tokio::select! {
-            () = shutdown.cancelled() => break,
-            events = watches.next() => events.ok_or(Error::Ended("a watch"))?,
-            Some(event) = tasks.proofs.join_next() => vec![event.map_err(|_| Error::Ended("a proof"))?],
-            Some(event) = tasks.writes.join_next() => vec![event.map_err(|_| Error::Ended("a write"))?],
-            change = leadership.changes.recv() => match change {
-                Some(Ok(())) => {
-                    tracing::info!(identity = config.identity, "this replica leads");
-                    metrics.leading(true);
-                    vec![Event::Leading(true)]
-                }
-                Some(Err(reason)) => return Err(Error::LeaseLost { namespace: config.namespace, reason }),
-                None => return Err(Error::Ended("the election")),
-            },
-            () = sleep_until(wake.into()) => Vec::new(),
-        };
-        let now = Instant::now();
-        for event in events {
-            state.apply(event, now);
-        }
+    };
+    let outcome = turns.await;
+    // What is on its way arrives before another replica may lead, and not where one may lead already.
+    if !matches!(outcome, Err(Error::LeaseLost { .. })) {
+        let last_writes = async { while tasks.writes.join_next().await.is_some() {} };
+        // Those that are still under way then are stopped below.
+        let _ = timeout(LAST_WRITES, last_writes).await;
     }
-    // What is on its way arrives before another replica may lead.
-    let last_writes = async { while tasks.writes.join_next().await.is_some() {} };
-    if timeout(LAST_WRITES, last_writes).await.is_err() {
-        tasks.writes.shutdown().await;
-    }
+    tasks.writes.shutdown().await;
     leadership.end().await;
-    Ok(())
+    outcome
 }
 
 /// What is under way. Each ends with the event of its result.
