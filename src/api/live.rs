@@ -18,13 +18,34 @@ pub(super) const BYTES: usize = 8;
 /// `sha256(namespace "/" name "\0" digest)`, with the 32 bytes of the digest. Two of a thousand entries share a
 /// prefix with probability 3e-14.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LiveSet(BTreeSet<[u8; BYTES]>);
+pub struct LiveSet(BTreeSet<LiveKey>);
+
+/// What a [`LiveSet`] holds of one digest of one profile: made once to look into many sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveKey([u8; BYTES]);
 
 impl LiveSet {
+    /// What stands for this digest of this profile.
+    #[must_use]
+    pub fn key(name: &ProfileName, digest: &Digest) -> LiveKey {
+        let hash = Sha256::new()
+            .chain_update(name.to_string())
+            .chain_update([0])
+            .chain_update(digest.as_bytes())
+            .finalize();
+        LiveKey(std::array::from_fn(|i| hash[i]))
+    }
+
     /// Whether this digest of this profile is live.
     #[must_use]
     pub fn contains(&self, name: &ProfileName, digest: &Digest) -> bool {
-        self.0.contains(&key(name, digest))
+        self.contains_key(&Self::key(name, digest))
+    }
+
+    /// Whether what this key was made of is live.
+    #[must_use]
+    pub fn contains_key(&self, key: &LiveKey) -> bool {
+        self.0.contains(key)
     }
 
     /// How many profiles are live.
@@ -42,22 +63,17 @@ impl LiveSet {
 
 impl<'a> FromIterator<(&'a ProfileName, &'a Digest)> for LiveSet {
     fn from_iter<I: IntoIterator<Item = (&'a ProfileName, &'a Digest)>>(live: I) -> Self {
-        Self(live.into_iter().map(|(name, digest)| key(name, digest)).collect())
+        Self(
+            live.into_iter()
+                .map(|(name, digest)| Self::key(name, digest))
+                .collect(),
+        )
     }
-}
-
-fn key(name: &ProfileName, digest: &Digest) -> [u8; BYTES] {
-    let hash = Sha256::new()
-        .chain_update(name.to_string())
-        .chain_update([0])
-        .chain_update(digest.as_bytes())
-        .finalize();
-    std::array::from_fn(|i| hash[i])
 }
 
 impl Serialize for LiveSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(self.0.iter().flatten().copied().collect::<Vec<u8>>()))
+        serializer.serialize_str(&STANDARD.encode(self.0.iter().flat_map(|key| key.0).collect::<Vec<u8>>()))
     }
 }
 
@@ -72,7 +88,7 @@ impl<'de> Deserialize<'de> for LiveSet {
                 bytes.len()
             )));
         };
-        Ok(Self(keys.iter().copied().collect()))
+        Ok(Self(keys.iter().copied().map(LiveKey).collect()))
     }
 }
 
@@ -101,6 +117,8 @@ mod tests {
         assert!(!live.contains(&name(1), &old));
         assert!(!live.contains(&name(2), &new));
         assert!(!live.contains(&name(3), &new));
+        assert!(live.contains_key(&LiveSet::key(&name(1), &new)));
+        assert!(!live.contains_key(&LiveSet::key(&name(1), &old)));
     }
 
     /// Agents and controllers of different versions read each other's reports: the form never changes.

@@ -9,7 +9,7 @@ use super::judge::Judgement;
 use super::nodes::{Node, Nodes};
 use super::status::{READY, find};
 use super::text::count;
-use crate::api::{Condition, ConditionStatus, NodeFailure, SeccompProfileStatus, cut};
+use crate::api::{Condition, ConditionStatus, LiveKey, LiveSet, NodeFailure, SeccompProfileStatus, cut};
 use crate::profile::{Digest, ProfileName};
 
 /// Groups of failures that status lists.
@@ -57,7 +57,12 @@ pub(super) fn fold(
     nodes: &Nodes,
     previous: &SeccompProfileStatus,
 ) -> Rollout {
-    let failures = Failures::collect(key, judgement, nodes);
+    let wanted = key
+        .parse::<ProfileName>()
+        .ok()
+        .zip(judgement.digest)
+        .map(|(name, digest)| LiveSet::key(&name, &digest));
+    let failures = Failures::collect(key, wanted.as_ref(), judgement, nodes);
     let before = latest(previous, judgement);
     let new = match judgement.valid {
         ConditionStatus::Unknown => {
@@ -67,7 +72,7 @@ pub(super) fn fold(
         ConditionStatus::True if !failures.is_empty() => {
             failures.rollout(ConditionStatus::False, INSTALL_FAILED, &failures.what_failed())
         }
-        ConditionStatus::True => progress(key, judgement, nodes, before),
+        ConditionStatus::True => progress(key, wanted.as_ref(), judgement, nodes, before),
     };
     match before {
         Some(ready) if new.says_the_same(ready, previous) => Rollout {
@@ -88,7 +93,13 @@ fn latest<'a>(previous: &'a SeccompProfileStatus, judgement: &Judgement) -> Opti
 }
 
 /// How far a valid profile has come on nodes none of which failed.
-fn progress(key: &str, judgement: &Judgement, nodes: &Nodes, before: Option<&Condition>) -> Rollout {
+fn progress(
+    key: &str,
+    wanted: Option<&LiveKey>,
+    judgement: &Judgement,
+    nodes: &Nodes,
+    before: Option<&Condition>,
+) -> Rollout {
     let once =
         |reason| before.is_some_and(|ready| ready.status == ConditionStatus::True && ready.reason == reason);
     if once(INSTALLED) {
@@ -98,7 +109,7 @@ fn progress(key: &str, judgement: &Judgement, nodes: &Nodes, before: Option<&Con
             "Installed on every selected node.",
         );
     }
-    match Progress::of(key, judgement, nodes) {
+    match Progress::of(wanted, judgement, nodes) {
         Progress::NoNodes => no_nodes(),
         // No node was selected when this generation was judged: nodes that join later do not unset that.
         Progress::Pending | Progress::NoAgent if once(NO_NODES_SELECTED) => no_nodes(),
@@ -152,8 +163,8 @@ enum Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    fn of(key: &str, judgement: &Judgement, nodes: &'a Nodes) -> Self {
-        let Some((name, digest)) = key.parse::<ProfileName>().ok().zip(judgement.digest) else {
+    fn of(wanted: Option<&LiveKey>, judgement: &Judgement, nodes: &'a Nodes) -> Self {
+        let Some(wanted) = wanted else {
             return Self::Pending;
         };
         let (mut selected, mut live, mut unreached) = (false, false, Vec::new());
@@ -165,7 +176,7 @@ impl<'a> Progress<'a> {
             let Some(report) = node.report.as_ref().filter(|report| report.synced) else {
                 continue;
             };
-            if report.live.contains(&name, &digest) {
+            if report.live.contains_key(wanted) {
                 live = true;
             } else if node.is_reachable() {
                 return Self::Pending;
@@ -192,14 +203,13 @@ struct Group<'a> {
 }
 
 impl<'a> Failures<'a> {
-    fn collect(key: &str, judgement: &Judgement, nodes: &'a Nodes) -> Self {
-        let name = key.parse::<ProfileName>().ok();
+    fn collect(key: &str, wanted: Option<&LiveKey>, judgement: &Judgement, nodes: &'a Nodes) -> Self {
         let mut groups = BTreeMap::new();
         let selected = nodes
             .troubled()
             .filter(|(_, node)| node.is_selected(&judgement.selector));
         for (node_name, node) in selected {
-            if let Some((reason, live, message)) = failure_of(key, name.as_ref(), judgement, node) {
+            if let Some((reason, live, message)) = failure_of(key, wanted, judgement, node) {
                 groups
                     .entry((reason, live))
                     .or_insert_with(|| Group {
@@ -292,15 +302,12 @@ impl<'a> Failures<'a> {
 /// Why this node does not have the profile, and what it has instead; `None` if it has it, or may yet.
 fn failure_of<'a>(
     key: &str,
-    name: Option<&ProfileName>,
+    wanted: Option<&LiveKey>,
     judgement: &Judgement,
     node: &'a Node,
 ) -> Option<(&'a str, Option<Digest>, &'a str)> {
     let report = node.report.as_ref()?;
-    let is_live = || {
-        name.zip(judgement.digest.as_ref())
-            .is_some_and(|(name, digest)| report.live.contains(name, digest))
-    };
+    let is_live = || wanted.is_some_and(|wanted| report.live.contains_key(wanted));
     let reported = report.failures.get(key).filter(|failure| {
         let same_bytes = failure.digest.is_some() && failure.digest == judgement.digest;
         failure.generation == judgement.generation || same_bytes

@@ -13,7 +13,7 @@ use super::judge::{Judgement, judge, judge_name};
 use super::nodes::{Affected, Nodes, Report};
 use super::pace::{Budget, pause};
 use super::status::{READY, VALID, compose, find};
-use crate::api::{ConditionStatus, RawSeccompProfile, SeccompProfileStatus};
+use crate::api::{ConditionStatus, LiveSet, RawSeccompProfile, SeccompProfileStatus};
 use crate::profile::{InvalidName, ProfileName};
 use crate::proof::Verdict;
 
@@ -423,16 +423,14 @@ impl Profile {
         if old.synced != new.synced || old.trouble != new.trouble {
             return true;
         }
-        let is_live = |report: &Report| match (&self.name, &self.judgement) {
-            (
-                Ok(name),
-                Some(Judgement {
-                    digest: Some(digest), ..
-                }),
-            ) => report.live.contains(name, digest),
-            _ => false,
-        };
-        old.failures.get(key) != new.failures.get(key) || is_live(old) != is_live(new)
+        if old.failures.get(key) != new.failures.get(key) {
+            return true;
+        }
+        let digest = self.judgement.as_ref().and_then(|judgement| judgement.digest);
+        self.name.as_ref().ok().zip(digest).is_some_and(|(name, digest)| {
+            let wanted = LiveSet::key(name, &digest);
+            old.live.contains_key(&wanted) != new.live.contains_key(&wanted)
+        })
     }
 }
 
