@@ -280,8 +280,8 @@ pub struct SeccompProfileStatus {
     )]
     pub conditions: Vec<Condition>,
 
-    /// Nodes that could not install the profile, or do not answer. Nodes that share reason and live digest share an
-    /// entry. At most 10 entries.
+    /// Nodes that could not install the profile. Nodes that share reason and live digest share an entry. At most 10
+    /// entries. Nodes whose agent cannot be reached are named in the message of condition Ready instead.
     #[serde(default)]
     #[schemars(length(max = Self::MAX_FAILURES))]
     pub failures: Vec<NodeFailure>,
