@@ -34,9 +34,10 @@ pub(super) struct Rollout {
 }
 
 impl Rollout {
-    /// Whether it only waits for nodes, so that a moment more may complete it.
+    /// Whether it may only wait for nodes, so that a moment more may complete it.
     pub(super) fn is_installing(&self) -> bool {
-        self.reason == INSTALLING
+        let may_follow = |failure: &NodeFailure| failure.reason == NOT_LISTED;
+        self.reason == INSTALLING || (self.reason == INSTALL_FAILED && self.failures.iter().all(may_follow))
     }
 }
 
@@ -48,6 +49,11 @@ const NO_AGENT: &str = "NoAgentReady";
 const INSTALL_FAILED: &str = "InstallFailed";
 const INVALID: &str = "Invalid";
 const NOT_PROVEN: &str = "NotProven";
+
+/// The reason of a failure that the node's report may have had no room for.
+const NOT_LISTED: &str = "NotInstalled";
+const NOT_LISTED_MESSAGE: &str = "It is not there, and more profiles failed on the node than its report has room for: \
+                                  see the log of the agent on that node.";
 
 /// How far the judged generation of the profile `key` (NAMESPACE/NAME) has come. `previous` is the status
 /// as it stands: it remembers whether this generation was ready once.
@@ -315,13 +321,16 @@ fn failure_of<'a>(
     if let Some(failure) = reported {
         return (!is_live()).then_some((&failure.reason, failure.live_digest, &failure.message));
     }
-    // What keeps a node from writing matters only to what is to be written.
-    let trouble = report.trouble.as_ref()?;
-    (judgement.valid == ConditionStatus::True && !is_live()).then_some((
-        trouble.reason,
-        None,
-        &trouble.message,
-    ))
+    // The rest matters only to what is to be written.
+    if judgement.valid != ConditionStatus::True || is_live() {
+        return None;
+    }
+    if let Some(trouble) = &report.trouble {
+        return Some((trouble.reason, None, &trouble.message));
+    }
+    // After its first sync a node has what it could install, but for what changed a moment ago. To call that failed
+    // for the moment is better than to say for ever that it is being installed.
+    (report.synced && report.has_unlisted).then_some((NOT_LISTED, None, NOT_LISTED_MESSAGE))
 }
 
 impl Rollout {

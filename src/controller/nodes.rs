@@ -47,6 +47,8 @@ pub(super) struct Report {
     pub(super) trouble: Option<Trouble>,
     /// By NAMESPACE/NAME.
     pub(super) failures: HashMap<String, Failure>,
+    /// Whether profiles failed that found no place among `failures`.
+    pub(super) has_unlisted: bool,
 }
 
 /// What keeps all profiles off a node that it does not have yet.
@@ -195,7 +197,7 @@ impl Node {
 
 impl Report {
     fn is_troubled(&self) -> bool {
-        self.trouble.is_some() || !self.failures.is_empty()
+        self.trouble.is_some() || self.has_unlisted || !self.failures.is_empty()
     }
 }
 
@@ -214,6 +216,10 @@ impl From<SeccompNodeReport> for Report {
                 message: cut(&condition.message, MAX_MESSAGE),
             })
         });
+        let has_unlisted = report
+            .failures
+            .iter()
+            .any(|group| usize::try_from(group.total).is_ok_and(|total| total > group.profiles.len()));
         let failures = report
             .failures
             .into_iter()
@@ -236,6 +242,7 @@ impl From<SeccompNodeReport> for Report {
             synced,
             trouble,
             failures,
+            has_unlisted,
         }
     }
 }
@@ -325,6 +332,22 @@ mod tests {
     }
 
     #[test]
+    fn a_report_that_lists_fewer_failures_than_it_counts_is_known_to() {
+        let report = Report::from(SeccompNodeReport {
+            failures: vec![FailureGroup {
+                reason: "LoadRefused".to_owned(),
+                total: 1,
+                profiles: Vec::new(),
+            }],
+            ..SeccompNodeReport::default()
+        });
+        assert!(report.has_unlisted);
+        let mut nodes = Nodes::default();
+        nodes.set_report("a", report);
+        assert_eq!(nodes.troubled().count(), 1);
+    }
+
+    #[test]
     fn a_report_is_read_with_hostile_parts_cut_or_left_out() {
         let report = Report::from(SeccompNodeReport {
             conditions: vec![
@@ -351,7 +374,7 @@ mod tests {
             }],
             ..SeccompNodeReport::default()
         });
-        assert!(report.synced);
+        assert!(report.synced && !report.has_unlisted);
         let trouble = report.trouble.unwrap();
         assert_eq!(trouble.reason, "StoreNotWritable");
         assert_eq!(trouble.message.len(), MAX_MESSAGE);

@@ -420,7 +420,7 @@ impl Profile {
 
     /// Whether what this profile's status says can depend on which of two reports a node makes.
     fn differs(&self, key: &str, old: &Report, new: &Report) -> bool {
-        if old.synced != new.synced || old.trouble != new.trouble {
+        if old.synced != new.synced || old.trouble != new.trouble || old.has_unlisted != new.has_unlisted {
             return true;
         }
         if old.failures.get(key) != new.failures.get(key) {

@@ -318,6 +318,65 @@ fn a_node_that_cannot_write_before_its_first_sync_counts() {
 }
 
 #[test]
+fn a_profile_that_failed_beyond_what_a_report_lists_is_not_said_to_be_under_way() {
+    let mut cluster = Cluster::with_nodes(&["a", "b"]);
+    cluster.install("b");
+    let overfull = Report {
+        has_unlisted: true,
+        ..Report::default()
+    };
+    cluster.report("a", overfull.clone());
+    let rollout = fold(KEY, &cluster.judgement, &cluster.nodes, &cluster.status);
+    assert!(rollout.is_installing(), "it may be only a moment late");
+    assert_eq!(cluster.fold(), Seen(NO, INSTALL_FAILED, true));
+    assert_eq!(
+        cluster.ready().message,
+        "Not installed on a: NotInstalled: It is not there, and more profiles failed on the node than its report has \
+         room for: see the log of the agent on that node."
+    );
+    cluster.install("a");
+    let live = cluster
+        .nodes
+        .iter()
+        .next()
+        .unwrap()
+        .1
+        .report
+        .clone()
+        .unwrap()
+        .live;
+    cluster.report("a", Report { live, ..overfull });
+    assert_eq!(cluster.fold(), Seen(YES, INSTALLED, true));
+}
+
+#[test]
+fn a_listed_failure_tells_more_than_that_a_report_is_overfull() {
+    let mut cluster = Cluster::with_nodes(&["a"]);
+    cluster.fail("a", "LoadRefused", None);
+    let mut report = cluster.nodes.iter().next().unwrap().1.report.clone().unwrap();
+    report.has_unlisted = true;
+    cluster.report("a", report);
+    assert_eq!(cluster.fold(), Seen(NO, INSTALL_FAILED, true));
+    assert_eq!(cluster.status.failures[0].reason, "LoadRefused");
+}
+
+#[test]
+fn an_overfull_report_says_nothing_before_the_first_sync_or_of_an_invalid_profile() {
+    let overfull = |synced| Report {
+        synced,
+        has_unlisted: true,
+        ..Report::default()
+    };
+    let mut cluster = Cluster::with_nodes(&["a"]);
+    cluster.nodes.set_report("a", overfull(false));
+    assert_eq!(cluster.fold(), Seen(NO, NO_AGENT, true));
+    cluster.nodes.set_report("a", overfull(true));
+    cluster.update(&refused());
+    assert_eq!(cluster.fold(), Seen(NO, INVALID, true));
+    assert_eq!(cluster.status.failures, []);
+}
+
+#[test]
 fn nodes_that_share_reason_and_live_digest_share_an_entry() {
     let mut cluster = Cluster::with_nodes(&[]);
     for node in ["n1", "n2", "n3", "n4", "n5", "n6", "n7"] {
