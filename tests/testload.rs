@@ -477,6 +477,11 @@ struct Bare {
 
 impl Bare {
     fn start(limits: &[u8]) -> Self {
+        Self::start_with(limits, |_| {})
+    }
+
+    /// With something done to the server's end first.
+    fn start_with(limits: &[u8], prepare: impl FnOnce(&OwnedFd)) -> Self {
         let (socket, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -484,6 +489,7 @@ impl Bare {
             None,
         )
         .unwrap();
+        prepare(&theirs);
         let process = Command::new(PROGRAM)
             .arg("fork-server")
             .stdin(theirs)
@@ -549,6 +555,39 @@ fn a_server_without_sensible_limits_says_why_and_ends() {
         assert_eq!(server.hear(), "");
         assert_eq!(server.process.wait().unwrap().code(), Some(1));
     }
+}
+
+#[test]
+fn an_answer_too_big_for_the_socket_is_unknown_and_the_next_one_arrives() {
+    let server = Bare::start_with(&limits(), |socket| {
+        rustix::net::sockopt::set_socket_send_buffer_size(socket, 0).unwrap();
+    });
+    assert_eq!(server.hear(), "\"Ready\"");
+    let names: Vec<String> = (0..64)
+        .map(|number| format!("{}{number:02}", "x".repeat(62)))
+        .collect();
+    let wordy = canonical(&json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": [
+            "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64",
+            "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC64LE",
+            "SCMP_ARCH_RISCV64",
+        ],
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+    }));
+    server.send(&[&1_u64.to_le_bytes()[..], &wordy.bytes].concat());
+    let answer = server.hear();
+    assert!(
+        answer.starts_with("{\"Done\":{\"id\":1,\"outcome\":{\"Unknown\""),
+        "{answer}"
+    );
+    assert!(answer.contains("net.core.wmem_max"), "{answer}");
+    server.send(&[&2_u64.to_le_bytes()[..], &small().bytes].concat());
+    assert!(
+        server
+            .hear()
+            .starts_with("{\"Done\":{\"id\":2,\"outcome\":{\"Loaded\"")
+    );
 }
 
 #[test]

@@ -1,26 +1,30 @@
 //! The async side: asks the fork server, in fair order, and starts it again when it dies.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{info, warn};
 
 use super::launch::{Connection, ForkServer, Launch};
 use super::message::{MAX_REPLY, Reply, Request};
-use super::packet::{receive, send};
+use super::packet::{not_taken, receive, send};
 use super::queue::FairQueue;
 use super::{Limits, Verdict};
 use crate::profile::{Canonical, Code, FieldPath, Finding};
 
 /// Requests that may be on their way to the queue. Who finds it full waits.
 const MAILBOX: usize = 64;
+/// What is said of a server that lets a request run out of time.
+const SILENT: &str = "it does not answer";
 
 /// The async side of the fork server. Cheap to clone; the server ends with the last clone.
 #[derive(Debug, Clone)]
@@ -220,17 +224,20 @@ impl Actor {
                 self.next_id += 1;
                 let packet = Request::encode(id, &job.profile.bytes);
                 let until = Instant::now() + patience(&self.launch.limits);
-                self.in_flight.insert(
-                    id,
-                    InFlight {
-                        tenant,
-                        answer: job.answer,
-                        until,
-                    },
-                );
+                let request = InFlight {
+                    tenant,
+                    answer: job.answer,
+                    until,
+                };
+                self.in_flight.insert(id, request);
                 let sent = socket.async_io(Interest::WRITABLE, |socket| Ok(send(*socket, &packet)?));
-                if let Err(error) = sent.await {
-                    return Left::ByServer(error.to_string());
+                match timeout_at(until, sent).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => match only_this(&error, packet.len()) {
+                        Some(reason) => self.answer(id, Verdict::Unknown(reason)),
+                        None => return Left::ByServer(error.to_string()),
+                    },
+                    Err(_) => return Left::ByServer(SILENT.to_owned()),
                 }
             }
             let first_end = self.in_flight.values().map(|request| request.until).min();
@@ -249,7 +256,7 @@ impl Actor {
                     Err(error) => return Left::ByServer(error.to_string()),
                 },
                 () = sleep_until(first_end.unwrap_or_else(Instant::now)), if first_end.is_some() => {
-                    return Left::ByServer("it does not answer".to_owned());
+                    return Left::ByServer(SILENT.to_owned());
                 }
             }
         }
@@ -259,20 +266,33 @@ impl Actor {
         let Some(Reply::Done { id, outcome }) = Reply::decode(packet) else {
             return Err(format!("it says {:?}", String::from_utf8_lossy(packet)));
         };
-        let Some(InFlight { tenant, answer, .. }) = self.in_flight.remove(&id) else {
+        if !self.in_flight.contains_key(&id) {
             return Err(format!("it answers a request {id} that nobody made"));
-        };
-        self.queue.done(&tenant);
+        }
         let verdict = outcome
             .into_verdict()
             .unwrap_or_else(|| Verdict::Unknown("the child's answer makes no sense".to_owned()));
-        _ = answer.send(verdict);
+        self.answer(id, verdict);
         Ok(())
+    }
+
+    fn answer(&mut self, id: u64, verdict: Verdict) {
+        if let Some(InFlight { tenant, answer, .. }) = self.in_flight.remove(&id) {
+            self.queue.done(&tenant);
+            _ = answer.send(verdict);
+        }
     }
 }
 
+/// Why a request could not be sent, where others still can: the server is not to blame, and another one would
+/// not help.
+fn only_this(error: &io::Error, bytes: usize) -> Option<String> {
+    let errno = Errno::from_io_error(error)?;
+    not_taken(errno, bytes).map(|reason| format!("cannot hand the profile to the fork server: {reason}"))
+}
+
 #[expect(unsafe_code, reason = "the only way to register a descriptor with tokio")]
-fn register(socket: BorrowedFd<'_>) -> std::io::Result<AsyncFd<BorrowedFd<'_>>> {
+fn register(socket: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     // SAFETY: a `BorrowedFd` stays the same descriptor, and open, as long as it lives.
     Ok(unsafe { AsyncFd::register(socket) }?)
 }
@@ -285,6 +305,24 @@ fn patience(limits: &Limits) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_too_big_for_the_socket_is_unknown_for_itself_and_names_the_cure() {
+        let reason = only_this(&Errno::MSGSIZE.into(), 70_000).unwrap();
+        assert!(reason.contains("70000 bytes"), "{reason}");
+        assert!(reason.contains("net.core.wmem_max"), "{reason}");
+        for short in [Errno::NOBUFS, Errno::NOMEM] {
+            assert!(only_this(&short.into(), 1).is_some(), "{short}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_not_taken_for_a_request_too_big() {
+        for gone in [Errno::PIPE, Errno::CONNRESET, Errno::NOTCONN, Errno::BADF] {
+            assert_eq!(only_this(&gone.into(), 1), None, "{gone}");
+        }
+        assert_eq!(only_this(&io::Error::other("no errno"), 1), None);
+    }
 
     #[test]
     fn pauses_grow_to_a_limit_and_begin_anew_after_a_long_run() {

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::Limits;
 use super::message::{MAX_REPLY, MAX_REQUEST, Reply};
-use super::packet::{receive, send};
+use super::packet::{make_room, receive, send};
 
 /// The hidden subcommand that becomes the server.
 const SUBCOMMAND: &str = "fork-server";
@@ -92,8 +92,8 @@ impl Launch {
         )
         .map_err(|errno| spawn(errno.into()))?;
         for socket in [&ours, &theirs] {
-            // Room for the largest packet, whatever the machine's default. Less only makes large ones fail.
-            _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, 2 * MAX_REQUEST);
+            // Less only makes large ones fail, each for itself.
+            _ = make_room(socket.as_fd(), 2 * MAX_REQUEST);
         }
         let process = Command::new(&self.program)
             .arg0("callgate")

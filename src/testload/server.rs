@@ -8,7 +8,7 @@ use rustix::process::Pid;
 
 use super::judge::{self, Next};
 use super::message::{Compiled, MAX_REQUEST, Outcome, Reply, Request};
-use super::packet::{receive, send};
+use super::packet::{not_taken, receive, send};
 use super::process::{self, Ended, Forked};
 use super::region::Region;
 use super::{Limits, sandbox, worker};
@@ -234,7 +234,15 @@ enum Start {
 
 /// A client that does not listen has more to read than it has asked for, and loses its server.
 fn say(socket: BorrowedFd<'_>, reply: &Reply) -> rustix::io::Result<()> {
-    send(socket, &reply.encode())
+    let packet = reply.encode();
+    match (send(socket, &packet), reply) {
+        (Err(errno), Reply::Done { id, .. }) => {
+            let reason = not_taken(errno, packet.len()).ok_or(errno)?;
+            let outcome = Outcome::Unknown(format!("cannot hand the answer back: {reason}"));
+            send(socket, &Reply::Done { id: *id, outcome }.encode())
+        }
+        (sent, _) => sent,
+    }
 }
 
 fn wait(fds: &mut [PollFd<'_>]) -> rustix::io::Result<()> {
