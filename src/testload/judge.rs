@@ -66,11 +66,15 @@ pub(super) fn compiled(ended: &Ended, said: Option<&[u8]>, again: bool, limits: 
         End::Exited(worker::NOT_CONFINED) => unknown("a child could not be confined".to_owned()),
         End::Exited(code) => exhausted(format!("ended its process with code {code}")),
         End::Killed(libc::SIGXCPU) => exhausted(format!("takes more than {} s", limits.cpu_seconds)),
-        End::Killed(libc::SIGABRT) if took_its_memory => exhausted(out_of_memory()),
+        // What an allocation that fails (abort(3)) and a page that cannot be had end by.
+        End::Killed(libc::SIGABRT | libc::SIGBUS) if took_its_memory => exhausted(out_of_memory()),
+        End::Killed(signal @ (libc::SIGABRT | libc::SIGBUS)) => unknown(format!(
+            "libseccomp's process ended by {}, with {} MiB of memory taken: the machine may have none left",
+            name(signal),
+            ended.peak_memory >> 20
+        )),
         End::Killed(
             signal @ (libc::SIGSEGV
-            | libc::SIGBUS
-            | libc::SIGABRT
             | libc::SIGILL
             | libc::SIGFPE
             | libc::SIGSYS
@@ -179,7 +183,6 @@ mod tests {
         let ends = [
             End::Killed(libc::SIGXCPU),
             End::Killed(libc::SIGSEGV),
-            End::Killed(libc::SIGABRT),
             End::Exited(1),
             End::Exited(0),
         ];
@@ -225,6 +228,30 @@ mod tests {
         };
         assert_eq!(compiled(&greedy, Some(&said), false, &LIMITS), Next::Again);
         assert!(is_exhausted(compiled(&greedy, Some(&said), true, &LIMITS)));
+    }
+
+    #[test]
+    fn an_allocation_that_failed_is_held_against_who_took_the_memory_twice_and_nobody_else() {
+        for signal in [libc::SIGABRT, libc::SIGBUS] {
+            let starved = ended(End::Killed(signal));
+            for again in [false, true] {
+                assert!(is_unknown(compiled(&starved, None, again, &LIMITS)), "{signal}");
+            }
+            let greedy = Ended {
+                peak_memory: LIMITS.memory_bytes / 2,
+                ..starved
+            };
+            assert_eq!(compiled(&greedy, None, false, &LIMITS), Next::Again, "{signal}");
+            let Verdict::Refused(finding) = verdict(compiled(&greedy, None, true, &LIMITS)) else {
+                panic!("not refused: {signal}");
+            };
+            assert_eq!(finding.code, Code::CompileExhausted);
+            assert!(
+                finding.message.contains("64 MiB of memory"),
+                "{}",
+                finding.message
+            );
+        }
     }
 
     #[test]
