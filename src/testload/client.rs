@@ -51,8 +51,18 @@ impl Client {
         Self { requests, alive }
     }
 
-    /// Asks for one profile. Requests of one tenant (a namespace) delay those of others by at most one child's
-    /// time. Not cached: `proof` does that. Whoever no longer waits for the answer is passed over.
+    /// Asks for one profile. Not cached: `proof` does that. Whoever no longer waits for the answer is passed over.
+    ///
+    /// Requests wait for [`Limits::children`] slots. What is guaranteed between tenants (namespaces):
+    ///
+    /// - Tenants take turns. Before the request that a tenant has waited with longest, at most one of each other
+    ///   tenant starts. Those of one tenant start in the order in which they came.
+    /// - With more than one slot no tenant ever has all of them, so one tenant alone, whatever it sends, never
+    ///   keeps another waiting.
+    /// - Several together can have them all. A tenant that has no slot then waits for at most
+    ///   `(1 + others / children) × longest`, where `others` is how many tenants wait before it, and `longest`
+    ///   the time of the longest request: a profile that hangs libseccomp takes `2 × cpu_seconds` of processor
+    ///   time, and none more than `3 × wall_seconds`.
     pub async fn test_load(&self, tenant: &str, profile: &Canonical) -> Verdict {
         if profile.bytes.len() > Canonical::MAX_BYTES {
             let message = format!(
