@@ -166,8 +166,12 @@ impl Outcome {
         Self::Refused(Refusal::from(&Finding::new(code, FieldPath::root(), message)))
     }
 
-    /// `None` where it names a code or an architecture that this program does not have.
+    /// `None` where it names a code or an architecture that this program does not have, or is longer than what
+    /// an honest child says: verdicts are kept, and bounds that a child could break would be none.
     pub(super) fn into_verdict(self) -> Option<Verdict> {
+        if !self.is_bounded() {
+            return None;
+        }
         Some(match self {
             Self::Loaded(Compiled {
                 filters,
@@ -185,6 +189,24 @@ impl Outcome {
             }
             Self::Unknown(reason) => Verdict::Unknown(reason),
         })
+    }
+
+    fn is_bounded(&self) -> bool {
+        match self {
+            Self::Loaded(Compiled {
+                filters,
+                unknown_names,
+            }) => {
+                filters.len() <= Architecture::ALL.len()
+                    && unknown_names.len() <= MAX_UNKNOWN_NAMES
+                    && unknown_names.iter().all(|name| name.len() <= MAX_NAME)
+            }
+            Self::Refused(Refusal { field, message, .. }) => {
+                field.len() <= MAX_MESSAGE && message.len() <= MAX_MESSAGE
+            }
+            // Not kept.
+            Self::Unknown(_) => true,
+        }
     }
 }
 
@@ -291,6 +313,32 @@ mod tests {
             unknown_names: vec![],
         };
         assert_eq!(Outcome::Loaded(compiled).into_verdict(), None);
+    }
+
+    #[test]
+    fn a_verdict_longer_than_an_honest_child_makes_it_is_none() {
+        let loaded = |filters: usize, names: usize, length: usize| {
+            Outcome::Loaded(Compiled {
+                filters: vec![(Architecture::X86_64.as_str().to_owned(), 1); filters],
+                unknown_names: vec!["x".repeat(length); names],
+            })
+            .into_verdict()
+        };
+        let most = Architecture::ALL.len();
+        assert!(loaded(most, MAX_UNKNOWN_NAMES, MAX_NAME).is_some());
+        assert_eq!(loaded(most + 1, 0, 0), None);
+        assert_eq!(loaded(1, MAX_UNKNOWN_NAMES + 1, 0), None);
+        assert_eq!(loaded(1, 1, MAX_NAME + 1), None);
+        let refused = |length: usize| {
+            Outcome::Refused(Refusal {
+                code: Code::CompileFailed.as_str().to_owned(),
+                field: String::new(),
+                message: "x".repeat(length),
+            })
+            .into_verdict()
+        };
+        assert!(refused(MAX_MESSAGE).is_some());
+        assert_eq!(refused(MAX_MESSAGE + 1), None);
     }
 
     #[test]
