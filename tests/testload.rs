@@ -612,6 +612,22 @@ fn more_requests_than_children_wait_their_turn() {
 }
 
 #[test]
+fn a_server_started_by_hand_says_that_others_start_it() {
+    let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    for stdin in [Stdio::null(), Stdio::piped(), OwnedFd::from(stream).into()] {
+        let output = Command::new(PROGRAM)
+            .arg("fork-server")
+            .stdin(stdin)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("the other subcommands start it"), "{said}");
+    }
+}
+
+#[test]
 fn a_program_that_is_no_fork_server_is_an_error_that_names_it() {
     let missing = ForkServer::start_program(Path::new("/no/such/program"), Limits::default()).unwrap_err();
     assert!(missing.to_string().contains("/no/such/program"), "{missing}");

@@ -1,9 +1,10 @@
 //! The fork server itself: one thread that reads requests, forks children, and reaps and judges them.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SocketType, sockopt};
 use rustix::process::Pid;
 
 use super::judge::{self, Next};
@@ -16,10 +17,19 @@ use crate::filter::Program;
 
 /// The server. Standard input is its socket; it ends with the other end of it.
 ///
-/// Nothing but this may run in the process.
+/// Nothing but this may run in the process. Where standard input is no such socket, it says so and ends with 2.
 pub fn serve() -> ! {
     let stdin = io::stdin();
     let socket = stdin.as_fd();
+    if sockopt::socket_type(socket) != Ok(SocketType::SEQPACKET) {
+        // There may be nobody to read it.
+        _ = writeln!(
+            io::stderr(),
+            "callgate fork-server is not to be run by hand: the other subcommands start it, with a socket as its \
+             standard input"
+        );
+        process::exit_now(2);
+    }
     let code = match Server::new(socket) {
         Ok(mut server) => match server.say(&Reply::Ready).and_then(|()| server.run()) {
             Ok(()) => 0,
