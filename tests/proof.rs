@@ -1,0 +1,214 @@
+//! Proofs on the real program: what the verdicts say, and which of them are remembered.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "so do tests fail, in helpers as elsewhere"
+)]
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use callgate::profile::{Class, Code, SourceDocument, SourceProfile, read};
+use callgate::proof::{Prover, Verdict};
+use callgate::testload::{Client, ForkServer, Limits};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_callgate");
+/// Long enough for anything that should happen at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A prover, and the fork server beneath it, which can be taken away and given back.
+struct Bench {
+    prover: Prover,
+    server: u32,
+    program: PathBuf,
+    _folder: TempDir,
+}
+
+impl Bench {
+    fn new(listener_prefixes: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let program = folder.path().join("callgate");
+        symlink(PROGRAM, &program).unwrap();
+        let server = ForkServer::start_program(&program, Limits::default()).unwrap();
+        let prefixes = listener_prefixes.iter().map(ToString::to_string).collect();
+        Self {
+            server: server.pid(),
+            prover: Prover::new(Client::new(server), prefixes),
+            program,
+            _folder: folder,
+        }
+    }
+
+    /// Ends the server, and lets no other start.
+    fn take_server(&self) {
+        std::fs::remove_file(&self.program).unwrap();
+        let server = Pid::from_raw(self.server.try_into().unwrap()).unwrap();
+        kill_process(server, Signal::KILL).unwrap();
+    }
+
+    /// Lets servers start again.
+    fn give_server(&self) {
+        symlink(PROGRAM, &self.program).unwrap();
+    }
+
+    async fn prove(&self, spec: &Value) -> Verdict {
+        self.prover.prove("team", self.prover.read(spec).unwrap()).await
+    }
+}
+
+fn deny(name: &str) -> Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": [name], "action": "SCMP_ACT_ERRNO" }],
+    })
+}
+
+/// Can be read, but libseccomp cannot keep both entries.
+fn uncompilable() -> Value {
+    let entry = |errno: u16| {
+        json!({
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": errno,
+            "args": [{ "index": 0, "op": "SCMP_CMP_EQ", "value": 38 }],
+        })
+    };
+    json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [entry(5), entry(6)] })
+}
+
+fn notifying(listener: &str) -> Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": listener,
+        "syscalls": [{ "names": ["mount"], "action": "SCMP_ACT_NOTIFY" }],
+    })
+}
+
+fn source_of(text: &str) -> SourceProfile {
+    match read(text.as_bytes()).remove(0) {
+        SourceDocument::Profile(profile) => *profile,
+        other @ SourceDocument::Other { .. } => panic!("no profile: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_valid_profile_comes_back_with_its_file_and_its_filter() {
+    let bench = Bench::new(&[]);
+    let mut spec = deny("mkdir");
+    spec["nodeSelector"] = json!({ "pool": "web" });
+    let read = bench.prover.read(&spec).unwrap();
+    let digest = read.canonical.digest;
+    let Verdict::Valid(proven) = bench.prover.prove("team", read).await else {
+        panic!("not valid");
+    };
+    assert_eq!(proven.canonical.digest, digest);
+    assert_eq!(proven.spec.node_selector["pool"], "web");
+    let [(_, instructions)] = proven.filters[..] else {
+        panic!("{:?}", proven.filters);
+    };
+    assert!((2..64).contains(&instructions), "{instructions}");
+    assert!(proven.findings.is_empty(), "{:?}", proven.findings);
+}
+
+#[tokio::test]
+async fn what_does_not_compile_is_invalid_at_its_place_in_the_object() {
+    let bench = Bench::new(&[]);
+    let mut spec = uncompilable();
+    spec["nodeSelector"] = json!({ "pool": "web" });
+    let read = bench.prover.read(&spec).unwrap();
+    let digest = read.canonical.digest;
+    // The second verdict comes from memory, and says the same.
+    for read in [read.clone(), read] {
+        let Verdict::Invalid(refused) = bench.prover.prove("team", read).await else {
+            panic!("not invalid");
+        };
+        assert_eq!(refused.digest, Some(digest));
+        assert_eq!(refused.node_selector.as_ref().unwrap()["pool"], "web");
+        let cause = refused.cause().unwrap();
+        assert_eq!(cause.code, Code::CompileFailed);
+        assert!(cause.field.as_str().starts_with("spec.syscalls[1]"), "{cause:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_libseccomp_does_not_know_are_told_beside_a_valid_verdict() {
+    let bench = Bench::new(&[]);
+    for _ in 0..2 {
+        let Verdict::Valid(proven) = bench.prove(&deny("frobnicate")).await else {
+            panic!("not valid");
+        };
+        let [finding] = &proven.findings[..] else {
+            panic!("{:?}", proven.findings);
+        };
+        assert_eq!(
+            (finding.code, finding.class(), finding.field.as_str()),
+            (Code::UnknownSyscall, Class::NotPortable, "spec.syscalls")
+        );
+        assert!(finding.message.contains("frobnicate"), "{}", finding.message);
+    }
+}
+
+#[tokio::test]
+async fn one_verdict_is_told_at_the_place_of_each_document() {
+    let bench = Bench::new(&[]);
+    let text = uncompilable().to_string();
+    let bare = bench.prover.read_source(&source_of(&text)).unwrap();
+    let object = bench.prover.read(&uncompilable()).unwrap();
+    assert_eq!(bare.canonical.digest, object.canonical.digest);
+    for (read, field) in [(object, "spec.syscalls[1]"), (bare, "syscalls[1]")] {
+        let Verdict::Invalid(refused) = bench.prover.prove("team", read).await else {
+            panic!("not invalid");
+        };
+        let cause = refused.cause().unwrap();
+        assert!(cause.field.as_str().starts_with(field), "{cause:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_is_let_through_beneath_the_directories_of_the_installation_only() {
+    let closed = Bench::new(&[]);
+    let open = Bench::new(&["/run/agents"]);
+    for (bench, listener) in [
+        (&closed, "/run/agents/a.sock"),
+        (&open, "/run/other/a.sock"),
+        (&open, "/run/agents-not/a.sock"),
+    ] {
+        let refused = bench.prover.read(&notifying(listener)).unwrap_err();
+        let cause = refused.cause().unwrap();
+        assert_eq!(
+            (cause.code, cause.field.as_str()),
+            (Code::ListenerNotAllowed, "spec.listenerPath"),
+            "{listener}"
+        );
+        assert!(refused.digest.is_some(), "{listener}");
+    }
+    let verdict = open.prove(&notifying("/run/agents/a.sock")).await;
+    assert!(matches!(verdict, Verdict::Valid(_)), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn what_is_known_is_answered_without_a_server_and_what_is_unknown_is_asked_again() {
+    let bench = Bench::new(&[]);
+    assert!(matches!(bench.prove(&deny("mkdir")).await, Verdict::Valid(_)));
+    assert!(matches!(bench.prove(&uncompilable()).await, Verdict::Invalid(_)));
+
+    bench.take_server();
+    let Verdict::Unknown(reason) = bench.prove(&deny("rmdir")).await else {
+        panic!("a verdict on a new profile, and no server");
+    };
+    assert!(reason.contains("fork server"), "{reason}");
+    assert!(!bench.prover.is_alive());
+    assert!(matches!(bench.prove(&deny("mkdir")).await, Verdict::Valid(_)));
+    assert!(matches!(bench.prove(&uncompilable()).await, Verdict::Invalid(_)));
+
+    bench.give_server();
+    let end = Instant::now() + PATIENCE;
+    while let Verdict::Unknown(reason) = bench.prove(&deny("rmdir")).await {
+        assert!(Instant::now() < end, "still unknown: {reason}");
+    }
+    assert!(bench.prover.is_alive());
+}
