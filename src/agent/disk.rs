@@ -38,6 +38,14 @@ impl Change {
     }
 }
 
+/// A file that could not be changed, and is tried again.
+#[derive(Debug)]
+struct Retry {
+    why: Held,
+    backoff: Backoff,
+    again: Instant,
+}
+
 /// The node's directory and all that is known about its state.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -57,10 +65,8 @@ pub(super) struct Disk {
     repair_at: Instant,
     /// Why it could not be opened or repaired.
     store_error: Option<StoreError>,
-    /// Files that could not be changed, and why.
-    held: BTreeMap<ProfileName, Held>,
-    /// When each of these is tried again.
-    retries: BTreeMap<ProfileName, (Backoff, Instant)>,
+    /// Files that could not be changed.
+    held: BTreeMap<ProfileName, Retry>,
     /// The trouble of the whole directory among these.
     change_error: Option<StoreError>,
     retry: Backoff,
@@ -83,7 +89,6 @@ impl Disk {
             repair_at: now,
             store_error: None,
             held: BTreeMap::new(),
-            retries: BTreeMap::new(),
             change_error: None,
             retry: Backoff::new(FIRST_RETRY, LAST_RETRY),
             retry_at: now,
@@ -216,7 +221,7 @@ impl Disk {
         if self.store.is_none() {
             return self.retry_at;
         }
-        let retries = self.retries.values().map(|(_, again)| *again);
+        let retries = self.held.values().map(|retry| retry.again);
         let claim = self.unclaimed().then_some(self.retry_at);
         retries.chain(claim).fold(self.repair_at, Instant::min)
     }
@@ -236,15 +241,15 @@ impl Disk {
     }
 
     /// The files that it did not take, and why.
-    pub(super) fn held(&self) -> &BTreeMap<ProfileName, Held> {
-        &self.held
+    pub(super) fn held(&self) -> BTreeMap<&ProfileName, &Held> {
+        self.held.iter().map(|(name, retry)| (name, &retry.why)).collect()
     }
 
     /// Whether a change of this file is to be tried now.
     pub(super) fn is_due(&self, name: &ProfileName) -> bool {
-        self.retries
+        self.held
             .get(name)
-            .is_none_or(|(_, again)| *again <= Instant::now())
+            .is_none_or(|retry| retry.again <= Instant::now())
     }
 
     /// Makes the changes that are due, the first of them if there are many. One that fails holds up no other.
@@ -252,14 +257,13 @@ impl Disk {
     pub(super) async fn change(&mut self, wanted: Vec<Change>) -> Result<bool, StoreError> {
         let names: BTreeSet<&ProfileName> = wanted.iter().map(Change::name).collect();
         self.held.retain(|name, _| names.contains(name));
-        self.retries.retain(|name, _| names.contains(name));
         if self.held.is_empty() {
             self.change_error = None;
         }
         let mut changes = wanted;
         changes.retain(|change| self.is_due(change.name()));
         // Those that never failed go first, so that no number of others can keep them waiting.
-        changes.sort_by_key(|change| self.retries.contains_key(change.name()));
+        changes.sort_by_key(|change| self.held.contains_key(change.name()));
         changes.truncate(BATCH);
         if changes.is_empty() {
             return Ok(false);
@@ -287,7 +291,6 @@ impl Disk {
 
     fn changed_file(&mut self, change: &Change) {
         self.held.remove(change.name());
-        self.retries.remove(change.name());
         match change {
             Change::Write(name, file) => {
                 tracing::info!(profile = %name, digest = %file.digest, "profile installed");
@@ -305,23 +308,24 @@ impl Disk {
 
     fn hold(&mut self, name: &ProfileName, error: StoreError) {
         self.metrics.store_failed(reason(&error));
-        let (backoff, again) = self
-            .retries
-            .entry(name.clone())
-            .or_insert_with(|| (Backoff::new(FIRST_RETRY, LAST_RETRY), Instant::now()));
-        *again = Instant::now() + backoff.wait();
-        if is_of_the_node(&error) {
+        let of_the_node = is_of_the_node(&error);
+        let why = if of_the_node {
+            Held::ByNode
+        } else {
+            Held::ByFile {
+                reason: reason(&error),
+                message: error.to_string(),
+            }
+        };
+        let before = self.held.remove(name).map(|retry| retry.backoff);
+        let mut backoff = before.unwrap_or_else(|| Backoff::new(FIRST_RETRY, LAST_RETRY));
+        let again = Instant::now() + backoff.wait();
+        self.held.insert(name.clone(), Retry { why, backoff, again });
+        if of_the_node {
             if self.change_error.as_ref() != Some(&error) {
                 tracing::error!("{error}; trying again");
             }
-            self.held.insert(name.clone(), Held::ByNode);
             self.change_error = Some(error);
-        } else {
-            let held = Held::ByFile {
-                reason: reason(&error),
-                message: error.to_string(),
-            };
-            self.held.insert(name.clone(), held);
         }
     }
 

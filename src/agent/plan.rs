@@ -92,7 +92,7 @@ pub(super) struct Facts<'a> {
     pub(super) live: BTreeMap<&'a ProfileName, Live>,
     pub(super) in_use: &'a BTreeSet<ProfileName>,
     /// What the disk did not take: tried again from time to time, and no reason to wait for.
-    pub(super) held: &'a BTreeMap<ProfileName, Held>,
+    pub(super) held: BTreeMap<&'a ProfileName, &'a Held>,
     /// Every profile has been seen once.
     pub(super) profiles_synced: bool,
     /// Every pod of this node has been seen once.
@@ -357,7 +357,7 @@ mod tests {
                 labels: self.labels.as_ref(),
                 live: self.live.iter().map(|(name, live)| (name, *live)).collect(),
                 in_use: &self.in_use,
-                held: &self.held,
+                held: self.held.iter().collect(),
                 profiles_synced: self.profiles_synced,
                 pods_synced: self.pods_synced,
                 unwanted: &self.unwanted,
