@@ -85,6 +85,18 @@ pub struct ProvenWith {
     pub callgate: String,
 }
 
+impl ProvenWith {
+    /// What a proof that this program makes now, with this libseccomp, is made with.
+    #[must_use]
+    pub fn here(libseccomp: String) -> Self {
+        Self {
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            libseccomp,
+            callgate: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 /// A file in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {

@@ -19,6 +19,7 @@ use super::usage::Usage;
 use super::watch::{self, Change, NodeFacts, Seen, Watched};
 use super::{Config, Error, Metrics};
 use crate::api::{ConditionStatus, LiveSet, NodeCondition, Versions};
+use crate::filter::libseccomp_version;
 use crate::profile::ProfileName;
 use crate::proof::{Prover, Verdict};
 use crate::store::ProvenWith;
@@ -77,15 +78,11 @@ impl Agent {
         health: Health,
         metrics: Metrics,
     ) -> Self {
+        let proof = ProvenWith::here(libseccomp_version());
         let versions = Versions {
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
-            libseccomp: crate::filter::libseccomp_version(),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        };
-        let proof = ProvenWith {
-            kernel: versions.kernel.clone(),
-            libseccomp: versions.libseccomp.clone(),
-            callgate: versions.agent.clone(),
+            agent: proof.callgate.clone(),
+            libseccomp: proof.libseccomp.clone(),
+            kernel: proof.kernel.clone(),
         };
         let (seen, watches) = watch::start(&client, &config.node, &metrics);
         Self {

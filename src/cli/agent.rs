@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
-use super::{client, run};
+use super::run::{self, DaemonArgs};
 use crate::agent::{self, Config, Metrics};
-use crate::telemetry::{self, Health, LogFormat};
+use crate::telemetry::Health;
 
 /// Runs as a `DaemonSet`, one on every node.
 #[derive(Debug, clap::Args)]
@@ -29,23 +29,11 @@ pub(super) struct Args {
     /// How long the file of a deleted profile stays: 30s, 5m, 1h
     #[arg(long, env = "CALLGATE_REMOVAL_GRACE", default_value = "5m", value_parser = super::duration::parse)]
     removal_grace: Duration,
-    /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
-    #[arg(
-        long = "listener-prefix",
-        env = "CALLGATE_LISTENER_PREFIXES",
-        value_delimiter = ',',
-        value_name = "DIR"
-    )]
-    listener_prefixes: Vec<String>,
-    /// How to reach the API server (default: the service account of the pod)
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
     /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "CALLGATE_LISTEN", default_value = "0.0.0.0:9440")]
     listen: SocketAddr,
-    /// How log lines look
-    #[arg(long, env = "CALLGATE_LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    daemon: DaemonArgs,
 }
 
 /// How often an agent looks at its whole directory, whatever inotify says: a change that slipped through is
@@ -57,14 +45,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         node,
         seccomp_root,
         removal_grace,
-        listener_prefixes,
-        kubeconfig,
         listen,
-        log_format,
+        daemon,
     } = args;
-    telemetry::init_logs(log_format);
-    run::with_prover(listener_prefixes, async move |prover| {
-        let client = client::daemon(kubeconfig).await?;
+    run::with_daemon(daemon, async move |client, prover| {
         let mut registry = Registry::with_prefix("callgate_agent");
         let metrics = Metrics::register(&mut registry);
         let health = Health::new();

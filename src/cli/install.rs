@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use super::{run, source_files};
+use crate::filter::libseccomp_version;
 use crate::profile::{Digest, Finding, ProfileName, SourceDocument, SourceKind, SourceProfile};
 use crate::proof::{Prover, Verdict};
 use crate::store::{Origin, Owner, ProvenWith, Store};
@@ -54,7 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut store = Store::open(&args.seccomp_root, Some(&Owner::Install))?;
         // What a crash or another hand left is mended first, so that "unchanged" below is true.
         store.repair()?;
-        let proof = run::proven_here();
+        let proof = ProvenWith::here(libseccomp_version());
         let mut outcome = Outcome::default();
         for (name, candidate) in &candidates {
             install(&prover, &mut store, &proof, name, candidate, &mut outcome).await?;

@@ -3,16 +3,17 @@
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::filter::libseccomp_version;
+use super::client;
 use crate::proof::Prover;
-use crate::store::ProvenWith;
-use crate::telemetry::{self, Health};
+use crate::telemetry::{self, Health, LogFormat};
 use crate::testload::{self, ForkServer, Limits};
 
 /// Runs a future on a runtime of its own.
@@ -39,6 +40,42 @@ pub(super) fn with_prover<T, F: Future<Output = anyhow::Result<T>>>(
     let server =
         ForkServer::start(Limits::default()).context("cannot start the process that test-loads profiles")?;
     once(async move { body(Prover::new(testload::Client::new(server), listener_prefixes)).await })
+}
+
+/// What both daemons are told.
+#[derive(Debug, clap::Args)]
+pub(super) struct DaemonArgs {
+    /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
+    #[arg(
+        long = "listener-prefix",
+        env = "CALLGATE_LISTENER_PREFIXES",
+        value_delimiter = ',',
+        value_name = "DIR"
+    )]
+    listener_prefixes: Vec<String>,
+    /// How to reach the API server (default: the service account of the pod)
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, env = "CALLGATE_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// Starts logs and the fork server, then runs a daemon with its client and a prover. Must be called before any
+/// thread exists.
+pub(super) fn with_daemon<F: Future<Output = anyhow::Result<()>>>(
+    args: DaemonArgs,
+    body: impl FnOnce(Client, Prover) -> F,
+) -> anyhow::Result<()> {
+    let DaemonArgs {
+        listener_prefixes,
+        kubeconfig,
+        log_format,
+    } = args;
+    telemetry::init_logs(log_format);
+    with_prover(listener_prefixes, async move |prover| {
+        body(client::daemon(kubeconfig).await?, prover).await
+    })
 }
 
 /// Runs a daemon beside its HTTP server, until SIGTERM or SIGINT, or until one of the two ends.
@@ -69,15 +106,6 @@ pub(super) async fn daemon<F: Future<Output = anyhow::Result<()>>>(
             Ok(()) => body.await,
             Err(error) => Err(error).with_context(|| format!("cannot serve health and metrics on {listen}")),
         },
-    }
-}
-
-/// What a proof that is made here and now is made with.
-pub(super) fn proven_here() -> ProvenWith {
-    ProvenWith {
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        libseccomp: libseccomp_version(),
-        callgate: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
