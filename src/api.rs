@@ -15,7 +15,7 @@ mod text;
 pub use condition::{Condition, ConditionStatus, set_condition};
 pub use crd::{CrdFile, crd_files, crds};
 pub use live::{LiveKey, LiveSet};
-pub use node::{Failure, FailureGroup, NodeCondition, SeccompNode, SeccompNodeReport, Versions};
+pub use node::{Failure, FailureGroup, NodeCondition, SeccompNode, SeccompNodeReport, Tried, Versions};
 pub use profile::{
     ArchitectureFilter, Arg, Finding, NodeFailure, SeccompProfile, SeccompProfileSpec, SeccompProfileStatus,
     Syscall, Uint64,

@@ -15,7 +15,8 @@ use serde_json::json;
 
 use super::live::BYTES;
 use super::schema::{items, tidy};
-use super::{Condition, LiveSet};
+use super::{Condition, ConditionStatus, LiveSet};
+use crate::profile::Digest;
 
 /// The report of the agent on one node: what is installed there, what failed and why, and what running pods
 /// use. Named after the node, owned by its Node object, written by its agent only.
@@ -110,6 +111,23 @@ impl SeccompNodeReport {
 
     /// As base64.
     const MAX_PACKED: usize = (Self::MAX_PROFILES * BYTES).div_ceil(3) * 4;
+
+    /// What keeps every profile off the node that it does not have yet: the reason that stands for it in the
+    /// status of such a profile, and the message of the agent.
+    #[must_use]
+    pub fn trouble(&self) -> Option<(&'static str, &str)> {
+        [
+            (NodeCondition::StoreWritable, "StoreNotWritable"),
+            (NodeCondition::TestLoad, "TestLoadUnavailable"),
+        ]
+        .into_iter()
+        .find_map(|(wanted, reason)| {
+            let condition = self.conditions.iter().find(|condition| {
+                condition.type_ == wanted.as_str() && condition.status == ConditionStatus::False
+            })?;
+            Some((reason, condition.message.as_str()))
+        })
+    }
 }
 
 /// Names and versions of what an agent works with.
@@ -178,6 +196,24 @@ pub struct Failure {
     pub message: String,
 }
 
+/// One version of a profile: what an agent tried, or what is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    /// The `metadata.generation` of the profile.
+    pub generation: i64,
+    /// Of its file; `None` where the object is no profile.
+    pub digest: Option<Digest>,
+}
+
+impl Tried {
+    /// Whether what became of the one is known of the other: they are the same generation, or the same bytes under
+    /// two (a change of `nodeSelector` alone makes a new generation of the same file).
+    #[must_use]
+    pub fn concerns(&self, other: &Self) -> bool {
+        self.generation == other.generation || (self.digest.is_some() && self.digest == other.digest)
+    }
+}
+
 /// The node-wide conditions of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodeCondition {
@@ -213,5 +249,63 @@ impl JsonSchema for SeccompNode {
         let mut schema = SeccompNodeReport::json_schema(generator);
         tidy(&mut schema);
         schema
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_concerns_its_generation_and_every_generation_of_the_same_bytes() {
+        let tried = |generation, bytes: Option<&[u8]>| Tried {
+            generation,
+            digest: bytes.map(Digest::of),
+        };
+        for (one, other, same) in [
+            (tried(1, Some(b"a")), tried(1, Some(b"a")), true),
+            (tried(1, Some(b"a")), tried(2, Some(b"a")), true),
+            (tried(1, Some(b"a")), tried(2, Some(b"b")), false),
+            // The agent could not read it, the one who asks can: a newer version of Callgate.
+            (tried(1, None), tried(1, Some(b"a")), true),
+            // Two that are no profiles have no bytes in common.
+            (tried(1, None), tried(2, None), false),
+        ] {
+            assert_eq!(one.concerns(&other), same, "{one:?} {other:?}");
+            assert_eq!(other.concerns(&one), same, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_profiles_off_a_node_is_a_condition_that_is_false_and_not_one_that_is_unknown() {
+        let report = |conditions: &[(&str, &str)]| SeccompNodeReport {
+            conditions: conditions
+                .iter()
+                .map(|(type_, status)| {
+                    serde_json::from_value(json!({"type": type_, "status": status, "reason": "R",
+                        "message": type_, "lastTransitionTime": "2026-01-01T00:00:00Z"}))
+                    .unwrap()
+                })
+                .collect(),
+            ..SeccompNodeReport::default()
+        };
+        assert_eq!(report(&[]).trouble(), None);
+        assert_eq!(
+            report(&[
+                ("TestLoad", "Unknown"),
+                ("StoreWritable", "True"),
+                ("DriftWatch", "False")
+            ])
+            .trouble(),
+            None
+        );
+        assert_eq!(
+            report(&[("TestLoad", "False")]).trouble(),
+            Some(("TestLoadUnavailable", "TestLoad"))
+        );
+        assert_eq!(
+            report(&[("TestLoad", "False"), ("StoreWritable", "False")]).trouble(),
+            Some(("StoreNotWritable", "StoreWritable"))
+        );
     }
 }

@@ -9,7 +9,9 @@ use super::judge::Judgement;
 use super::nodes::{Node, Nodes};
 use super::status::{READY, find};
 use super::text::count;
-use crate::api::{Condition, ConditionStatus, LiveKey, LiveSet, NodeFailure, SeccompProfileStatus, cut};
+use crate::api::{
+    Condition, ConditionStatus, LiveKey, LiveSet, NodeFailure, SeccompProfileStatus, Tried, cut,
+};
 use crate::profile::{Digest, ProfileName};
 
 /// Groups of failures that status lists.
@@ -314,10 +316,14 @@ fn failure_of<'a>(
 ) -> Option<(&'a str, Option<Digest>, &'a str)> {
     let report = node.report.as_ref()?;
     let is_live = || wanted.is_some_and(|wanted| report.live.contains_key(wanted));
-    let reported = report.failures.get(key).filter(|failure| {
-        let same_bytes = failure.digest.is_some() && failure.digest == judgement.digest;
-        failure.generation == judgement.generation || same_bytes
-    });
+    let judged = Tried {
+        generation: judgement.generation,
+        digest: judgement.digest,
+    };
+    let reported = report
+        .failures
+        .get(key)
+        .filter(|failure| failure.tried.concerns(&judged));
     if let Some(failure) = reported {
         return (!is_live()).then_some((&failure.reason, failure.live_digest, &failure.message));
     }

@@ -2,18 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::api::{ConditionStatus, LiveSet, NodeCondition, SeccompNodeReport, cut};
+use crate::api::{ConditionStatus, LiveSet, NodeCondition, SeccompNodeReport, Tried, cut};
 use crate::profile::Digest;
 
 /// Bytes of a reason and of a message that an agent reports.
 const MAX_REASON: usize = 64;
 const MAX_MESSAGE: usize = 512;
-
-/// Node-wide troubles that keep new profiles off a node, and their reason in the status of a profile.
-const TROUBLES: [(NodeCondition, &str); 2] = [
-    (NodeCondition::StoreWritable, "StoreNotWritable"),
-    (NodeCondition::TestLoad, "TestLoadUnavailable"),
-];
 
 /// Every node that has a Node object, a report or an agent's pod.
 #[derive(Debug, Default)]
@@ -63,10 +57,8 @@ pub(super) struct Trouble {
 /// Why one profile could not be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// The generation that was tried.
-    pub(super) generation: i64,
-    /// The digest that was tried, where there was one.
-    pub(super) digest: Option<Digest>,
+    /// What was tried.
+    pub(super) tried: Tried,
     /// Why, for programs.
     pub(super) reason: String,
     /// What is on disk instead.
@@ -203,18 +195,12 @@ impl Report {
 
 impl From<SeccompNodeReport> for Report {
     fn from(report: SeccompNodeReport) -> Self {
-        let condition = |wanted: NodeCondition, status| {
-            report
-                .conditions
-                .iter()
-                .find(|condition| condition.type_ == wanted.as_str() && condition.status == status)
-        };
-        let synced = condition(NodeCondition::Synced, ConditionStatus::True).is_some();
-        let trouble = TROUBLES.into_iter().find_map(|(wanted, reason)| {
-            condition(wanted, ConditionStatus::False).map(|condition| Trouble {
-                reason,
-                message: cut(&condition.message, MAX_MESSAGE),
-            })
+        let synced = report.conditions.iter().any(|condition| {
+            condition.type_ == NodeCondition::Synced.as_str() && condition.status == ConditionStatus::True
+        });
+        let trouble = report.trouble().map(|(reason, message)| Trouble {
+            reason,
+            message: cut(message, MAX_MESSAGE),
         });
         let has_unlisted = report
             .failures
@@ -227,8 +213,10 @@ impl From<SeccompNodeReport> for Report {
                 let reason = cut(&group.reason, MAX_REASON);
                 group.profiles.into_iter().map(move |failure| {
                     let known = Failure {
-                        generation: failure.generation,
-                        digest: failure.digest.and_then(|digest| digest.parse().ok()),
+                        tried: Tried {
+                            generation: failure.generation,
+                            digest: failure.digest.and_then(|digest| digest.parse().ok()),
+                        },
                         reason: reason.clone(),
                         live_digest: failure.live_digest.and_then(|digest| digest.parse().ok()),
                         message: cut(&failure.message, MAX_MESSAGE),

@@ -8,15 +8,9 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use serde::Serialize;
 
 use crate::api::{
-    ConditionStatus, LiveSet, NodeCondition, RawSeccompProfile, SeccompNode, SeccompProfileStatus,
+    Condition, ConditionStatus, LiveSet, RawSeccompProfile, SeccompNode, SeccompProfileStatus, Tried,
 };
 use crate::profile::{Digest, ProfileName, parse_spec};
-
-/// Conditions of a node that keep new profiles away, and the reason that stands for them.
-const TROUBLES: [(NodeCondition, &str); 2] = [
-    (NodeCondition::StoreWritable, "StoreNotWritable"),
-    (NodeCondition::TestLoad, "TestLoadUnavailable"),
-];
 
 /// What is asked of the nodes.
 #[derive(Debug)]
@@ -47,8 +41,7 @@ struct ReportView {
 
 #[derive(Debug)]
 struct ReportedFailure {
-    generation: i64,
-    digest: Option<String>,
+    tried: Tried,
     reason: String,
     message: String,
     live_digest: Option<String>,
@@ -130,12 +123,20 @@ impl ProfileView {
         }
     }
 
-    fn judged(&self, type_: &str) -> Judged {
-        let condition = self
-            .status
+    fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.status
             .conditions
             .iter()
-            .find(|condition| condition.type_ == type_);
+            .find(|condition| condition.type_ == type_)
+    }
+
+    fn is_invalid(&self) -> bool {
+        self.condition("Valid")
+            .is_some_and(|valid| valid.status == ConditionStatus::False)
+    }
+
+    fn judged(&self, type_: &str) -> Judged {
+        let condition = self.condition(type_);
         Judged {
             status: match condition.map(|condition| condition.status) {
                 Some(ConditionStatus::True) => "True",
@@ -187,18 +188,17 @@ impl NodeView {
 impl ReportView {
     fn of(node: SeccompNode) -> Self {
         let report = node.spec;
-        let trouble = TROUBLES.into_iter().find_map(|(wanted, reason)| {
-            let condition = report.conditions.iter().find(|condition| {
-                condition.type_ == wanted.as_str() && condition.status == ConditionStatus::False
-            })?;
-            Some((reason, condition.message.clone()))
-        });
+        let trouble = report
+            .trouble()
+            .map(|(reason, message)| (reason, message.to_owned()));
         let failures = report.failures.into_iter().flat_map(|group| {
             let reason = group.reason;
             group.profiles.into_iter().map(move |failure| {
                 let reported = ReportedFailure {
-                    generation: failure.generation,
-                    digest: failure.digest,
+                    tried: Tried {
+                        generation: failure.generation,
+                        digest: failure.digest.and_then(|digest| digest.parse().ok()),
+                    },
                     reason: reason.clone(),
                     message: failure.message,
                     live_digest: failure.live_digest,
@@ -216,18 +216,25 @@ impl ReportView {
 
     /// Why a profile that is not live here is not.
     fn why_not(&self, profile: &ProfileView) -> Option<(String, String, Option<String>)> {
-        let digest = profile.digest.map(|digest| digest.to_string());
-        let failure = self.failures.get(&profile.name).filter(|failure| {
-            failure.generation == profile.generation || (digest.is_some() && failure.digest == digest)
-        });
+        let asked = Tried {
+            generation: profile.generation,
+            digest: profile.digest,
+        };
+        let failure = self
+            .failures
+            .get(&profile.name)
+            .filter(|failure| failure.tried.concerns(&asked));
         match (failure, &self.trouble) {
             (Some(failure), _) => Some((
                 failure.reason.clone(),
                 failure.message.clone(),
                 failure.live_digest.clone(),
             )),
-            (None, Some((reason, message))) => Some(((*reason).to_owned(), message.clone(), None)),
-            (None, None) => None,
+            // It keeps away what could be written, and an invalid profile never is.
+            (None, Some((reason, message))) if !profile.is_invalid() => {
+                Some(((*reason).to_owned(), message.clone(), None))
+            }
+            (None, _) => None,
         }
     }
 }
@@ -406,6 +413,18 @@ pub(super) mod tests {
             (&["e".to_owned()][..], &["a".to_owned()][..])
         );
         assert_eq!(counted.selected(), 4);
+    }
+
+    #[test]
+    fn a_full_disk_keeps_no_invalid_profile_away() {
+        let invalid = profile(
+            &allow_all(),
+            &json!({"observedGeneration": 3, "conditions": [{"type": "Valid", "status": "False",
+                "reason": "LoadRefused", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+        );
+        let counted = count(&ProfileView::of(&invalid), &cluster(&invalid));
+        let failed: Vec<_> = counted.failed.iter().map(|one| one.node.as_str()).collect();
+        assert_eq!(failed, ["c"]);
     }
 
     #[test]

@@ -85,8 +85,10 @@ impl Cluster {
 
     fn fail(&mut self, node: &str, reason: &str, live: Option<&str>) {
         let failure = Failure {
-            generation: self.judgement.generation,
-            digest: None,
+            tried: Tried {
+                generation: self.judgement.generation,
+                digest: None,
+            },
             reason: reason.to_owned(),
             live_digest: live.map(|content| Digest::of(content.as_bytes())),
             message: format!("{node} says {reason}"),
@@ -267,7 +269,7 @@ fn a_failure_of_the_same_bytes_counts_whatever_its_generation() {
     let mut cluster = Cluster::with_nodes(&["a"]);
     cluster.fail("a", "LoadRefused", None);
     let mut report = cluster.nodes.iter().next().unwrap().1.report.clone().unwrap();
-    report.failures.get_mut(KEY).unwrap().digest = cluster.judgement.digest;
+    report.failures.get_mut(KEY).unwrap().tried.digest = cluster.judgement.digest;
     cluster.report("a", report);
     cluster.update(&valid_verdict("one", &[]));
     assert_eq!(cluster.fold(), Seen(NO, INSTALL_FAILED, true));
