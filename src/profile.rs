@@ -24,7 +24,7 @@ mod source;
 
 pub use canonical::Canonical;
 pub use document::MAX_TEXT;
-pub use finding::{Class, Code, FieldPath, Finding, Location};
+pub use finding::{Class, Code, FieldPath, Finding, Findings, Location};
 pub use model::{
     Action, Architecture, Condition, Digest, Errno, Flag, InvalidDigest, Operator, Profile, ProfileSpec,
     Rule, UnknownName,
@@ -36,8 +36,8 @@ pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 /// Reads the `spec` of an object as the API server gave it. Field paths begin with `spec`.
 ///
 /// What it gives obeys all rules that the API server checks, also for an object that is older than they are.
-/// It finds at most 100 mistakes; those of fields that do not go together once each field is right by itself.
-pub fn parse_spec(spec: &serde_json::Value) -> Result<ProfileSpec, Vec<Finding>> {
+/// It lists at most [`Findings::MAX`] mistakes; those of fields that do not go together once each field is right by itself.
+pub fn parse_spec(spec: &serde_json::Value) -> Result<ProfileSpec, Findings> {
     parse::read_spec(
         &document::Node::from(spec),
         &FieldPath::root().key("spec"),

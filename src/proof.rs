@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::filter::libseccomp_version;
 use crate::profile::{
-    Architecture, Canonical, Class, Code, Digest, FieldPath, Finding, ProfileSpec, SourceProfile,
+    Architecture, Canonical, Class, Code, Digest, FieldPath, Finding, Findings, ProfileSpec, SourceProfile,
     listener_allowed, parse_spec,
 };
 use crate::testload;
@@ -65,7 +65,7 @@ pub struct Refused {
     /// Which nodes it is for, where that could be read.
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Why, at least one of them invalid.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
 }
 
 /// Proves profiles. Cheap to clone; clones share one cache.
@@ -99,7 +99,7 @@ impl Prover {
         self.screen(source.spec.clone(), source.prefix().clone())
     }
 
-    fn screen(&self, parsed: Result<ProfileSpec, Vec<Finding>>, root: FieldPath) -> Result<Read, Refused> {
+    fn screen(&self, parsed: Result<ProfileSpec, Findings>, root: FieldPath) -> Result<Read, Refused> {
         let spec = parsed.map_err(|findings| Refused {
             digest: None,
             node_selector: None,
@@ -108,7 +108,7 @@ impl Prover {
         let refuse = |digest, finding: Finding| Refused {
             digest,
             node_selector: Some(spec.node_selector.clone()),
-            findings: vec![finding.under(&root)],
+            findings: finding.under(&root).into(),
         };
         let canonical = spec
             .profile
@@ -161,7 +161,7 @@ impl Prover {
             testload::Verdict::Refused(finding) => Verdict::Invalid(Refused {
                 digest: Some(digest),
                 node_selector: Some(spec.node_selector),
-                findings: vec![finding.under(&root)],
+                findings: finding.under(&root).into(),
             }),
             testload::Verdict::Unknown(reason) => Verdict::Unknown(reason),
         }

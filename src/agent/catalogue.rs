@@ -323,7 +323,7 @@ mod tests {
         match Judged::from(Refused {
             digest: None,
             node_selector: None,
-            findings,
+            findings: findings.into(),
         }) {
             Judged::Refused {
                 by, reason, message, ..

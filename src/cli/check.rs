@@ -156,7 +156,7 @@ impl Checked<'_> {
     fn findings(&self) -> Vec<Finding> {
         let mut findings = match self.verdict() {
             Some(Verdict::Valid(proven)) => proven.findings.clone(),
-            Some(Verdict::Invalid(refused)) => refused.findings.clone(),
+            Some(Verdict::Invalid(refused)) => refused.findings.to_vec(),
             Some(Verdict::Unknown(_)) | None => Vec::new(),
         };
         if let SourceDocument::Profile(profile) = self.document {

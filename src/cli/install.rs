@@ -108,7 +108,7 @@ async fn install(
         }
         Verdict::Invalid(refused) => {
             outcome.invalid = true;
-            for finding in &refused.findings {
+            for finding in refused.findings.iter() {
                 complain(&placed(&candidate.file, &candidate.profile, finding));
             }
             say(&format!("refused    {name}{}", kept(live)))
@@ -188,7 +188,7 @@ fn read_folder(folder: &Path, namespace: &str) -> anyhow::Result<BTreeMap<Profil
 
 /// What is wrong with a document that does not even say which profile it is.
 fn unreadable(file: &str, profile: &SourceProfile) -> String {
-    let findings = profile.spec.as_ref().err().map_or(&[][..], Vec::as_slice);
+    let findings = profile.spec.as_ref().err().map_or(&[][..], |findings| findings);
     let lines: Vec<String> = findings
         .iter()
         .map(|finding| placed(file, profile, finding))

@@ -69,6 +69,7 @@ pub(super) fn judge(name: &ProfileName, generation: i64, verdict: &Verdict) -> J
         Verdict::Invalid(refused) => Judgement {
             digest: refused.digest,
             selector: refused.node_selector.clone().unwrap_or_default(),
+            findings_total: u32::try_from(refused.findings.total()).unwrap_or(u32::MAX),
             ..invalid(blank, &refused.findings)
         },
         Verdict::Unknown(why) => Judgement {
@@ -179,7 +180,7 @@ fn listed(found: &[Finding]) -> (Vec<StatusFinding>, u32) {
 mod tests {
     use super::*;
     use crate::controller::testing::{invalid_verdict, name, valid_verdict};
-    use crate::profile::Architecture;
+    use crate::profile::{Architecture, parse_spec};
     use crate::proof::{Proven, Refused};
 
     fn finding(code: Code, field: &str, message: &str) -> Finding {
@@ -240,7 +241,7 @@ mod tests {
         let verdict = Verdict::Invalid(Refused {
             digest: Some(digest),
             node_selector: Some(selector.clone()),
-            findings: vec![finding(Code::LoadRefused, "spec", "EINVAL")],
+            findings: finding(Code::LoadRefused, "spec", "EINVAL").into(),
         });
         let judgement = judge(&name("team/web"), 1, &verdict);
         assert_eq!(judgement.digest, Some(digest));
@@ -256,6 +257,19 @@ mod tests {
         assert_eq!(judgement.findings.len(), MAX_FINDINGS);
         assert_eq!(judgement.findings[19].field, "f19");
         assert_eq!(judgement.findings_total, 1000);
+    }
+
+    #[test]
+    fn findings_that_no_reader_listed_are_counted_too() {
+        let names: Vec<_> = (0..500).map(|n| format!("key{n}")).collect();
+        let spec: serde_json::Map<_, _> = names.into_iter().map(|name| (name, 0.into())).collect();
+        let verdict = Verdict::Invalid(Refused {
+            digest: None,
+            node_selector: None,
+            findings: parse_spec(&spec.into()).unwrap_err(),
+        });
+        // The last one is that defaultAction is missing.
+        assert_eq!(judge(&name("team/web"), 1, &verdict).findings_total, 501);
     }
 
     #[test]

@@ -60,6 +60,6 @@ pub(super) fn invalid_verdict(findings: &[Finding]) -> Verdict {
     Verdict::Invalid(Refused {
         digest: None,
         node_selector: None,
-        findings: findings.to_vec(),
+        findings: findings.to_vec().into(),
     })
 }

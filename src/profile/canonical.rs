@@ -5,7 +5,7 @@ use std::sync::Arc;
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::document::read_json;
-use super::finding::{Code, FieldPath, Finding};
+use super::finding::{Code, FieldPath, Finding, Findings};
 use super::model::{Digest, Profile};
 use super::parse::{Dialect, read_spec};
 
@@ -52,12 +52,12 @@ impl Profile {
     }
 
     /// Reads what [`Profile::canonical`] wrote, or any other OCI JSON. Field paths are relative to the profile.
-    pub fn from_canonical(bytes: &[u8]) -> Result<Self, Vec<Finding>> {
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, Findings> {
         let syntax = |message: String, location| {
-            vec![Finding {
+            Findings::from(Finding {
                 location,
                 ..Finding::new(Code::Syntax, FieldPath::root(), message)
-            }]
+            })
         };
         let text = str::from_utf8(bytes).map_err(|error| syntax(format!("not UTF-8: {error}"), None))?;
         let node = read_json(text).map_err(|error| syntax(error.message, Some(error.at)))?;

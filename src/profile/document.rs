@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub(super) use json::read_json;
 pub(super) use yaml::read_yaml;
 
-use super::finding::{Code, FieldPath, Finding, Location, quoted};
+use super::finding::{FieldPath, Location, quoted};
 
 /// The longest text that is read, in bytes: a bundle of some hundred profiles of Docker's size.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;
@@ -123,23 +123,16 @@ impl Node {
         }
     }
 
-    /// One finding for each key of a map that an earlier one repeats.
-    pub(super) fn repeated_keys(&self, path: &FieldPath) -> Vec<Finding> {
-        let Value::Map(entries) = &self.value else {
-            return Vec::new();
+    /// The entries of a map whose key an earlier one has.
+    pub(super) fn repeated_keys(&self) -> impl Iterator<Item = &Entry> {
+        let entries = match &self.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ => &[],
         };
         let mut seen = BTreeSet::new();
-        let repeated = entries.iter().filter(|entry| !seen.insert(entry.key.as_str()));
-        repeated
-            .map(|entry| {
-                let message = format!("{} stands twice in one object: remove one", quoted(&entry.key));
-                let finding = Finding::new(Code::DuplicateKey, path.key(&entry.key), message);
-                Finding {
-                    location: entry.at,
-                    ..finding
-                }
-            })
-            .collect()
+        entries
+            .iter()
+            .filter(move |entry| !seen.insert(entry.key.as_str()))
     }
 }
 
@@ -209,10 +202,11 @@ mod tests {
     #[test]
     fn a_repeated_key_is_found_where_it_stands_again() {
         let node = read_json("{\"a\": 1, \"b\": 2,\n \"a\": 3}").unwrap();
-        let findings = node.repeated_keys(&FieldPath::root());
-        assert_eq!(findings.len(), 1);
-        assert_eq!(findings[0].field.as_str(), "a");
-        assert_eq!(findings[0].location, Some(Location { line: 2, column: 2 }));
+        let repeated: Vec<_> = node
+            .repeated_keys()
+            .map(|entry| (entry.key.as_str(), entry.at))
+            .collect();
+        assert_eq!(repeated, [("a", Some(Location { line: 2, column: 2 }))]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is wrong with a profile, where, and what to do about it.
 
 use std::fmt;
+use std::ops::Deref;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,6 +135,80 @@ impl Finding {
             field: path.join(&self.field),
             ..self
         }
+    }
+}
+
+/// All that is wrong with a document: the first findings in its order, and how many more there are. A hostile
+/// document has a mistake in each byte.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    listed: Vec<Finding>,
+    unlisted: usize,
+}
+
+impl Findings {
+    /// How many of what a reader finds are listed.
+    pub const MAX: usize = 100;
+
+    /// How many there are beside the listed ones.
+    #[must_use]
+    pub const fn unlisted(&self) -> usize {
+        self.unlisted
+    }
+
+    /// How many there are in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.listed.len() + self.unlisted
+    }
+
+    /// Adds a finding, which is made only if it is listed.
+    pub(super) fn push(&mut self, finding: impl FnOnce() -> Finding) {
+        if self.listed.len() < Self::MAX {
+            self.listed.push(finding());
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// Adds a finding before the one that is listed there.
+    pub(super) fn insert(&mut self, index: usize, finding: Finding) {
+        self.listed.insert(index.min(self.listed.len()), finding);
+        if self.listed.len() > Self::MAX {
+            self.listed.truncate(Self::MAX);
+            self.unlisted += 1;
+        }
+    }
+}
+
+impl Deref for Findings {
+    type Target = [Finding];
+
+    /// Those that are listed.
+    fn deref(&self) -> &[Finding] {
+        &self.listed
+    }
+}
+
+impl From<Vec<Finding>> for Findings {
+    fn from(listed: Vec<Finding>) -> Self {
+        Self { listed, unlisted: 0 }
+    }
+}
+
+impl From<Finding> for Findings {
+    fn from(finding: Finding) -> Self {
+        vec![finding].into()
+    }
+}
+
+impl IntoIterator for Findings {
+    type Item = Finding;
+    type IntoIter = std::vec::IntoIter<Finding>;
+
+    /// Those that are listed.
+    fn into_iter(self) -> Self::IntoIter {
+        self.listed.into_iter()
     }
 }
 
@@ -279,6 +354,29 @@ mod tests {
     fn a_long_key_is_cut_between_characters() {
         let path = FieldPath::root().key(&"é".repeat(10_000));
         assert_eq!(path.as_str(), format!("[\"{}…\"]", "é".repeat(QUOTED)));
+    }
+
+    #[test]
+    fn findings_beyond_the_limit_are_counted_and_not_made() {
+        let bad = || Finding::new(Code::BadValue, FieldPath::root(), "bad");
+        let (mut findings, mut made) = (Findings::default(), 0);
+        for _ in 0..Findings::MAX + 5 {
+            findings.push(|| {
+                made += 1;
+                bad()
+            });
+        }
+        assert_eq!(made, Findings::MAX);
+        assert_eq!(
+            (findings.len(), findings.unlisted(), findings.total()),
+            (Findings::MAX, 5, Findings::MAX + 5)
+        );
+        let first = Finding::new(Code::DockerFormat, FieldPath::root(), "first");
+        findings.insert(0, first.clone());
+        assert_eq!((findings.len(), findings.unlisted()), (Findings::MAX, 6));
+        assert_eq!(findings[0], first);
+        findings.insert(usize::MAX, bad());
+        assert_eq!((findings.len(), findings.unlisted()), (Findings::MAX, 7));
     }
 
     #[test]

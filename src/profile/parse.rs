@@ -2,17 +2,21 @@
 //!
 //! Knows the tree and the model. Which fields go together is the business of `rules`, asked last.
 
+mod docker;
+mod nearest;
 mod report;
 mod scalar;
 
 use std::collections::BTreeMap;
 
 use super::document::{Entry, Node, Value};
-use super::finding::{Code, FieldPath, Finding, quoted};
+use super::finding::{Code, FieldPath, Finding, Findings, quoted};
 use super::label;
 use super::model::{Action, Condition, Profile, ProfileSpec, Rule};
 use super::rules;
-use report::{Report, nearest};
+use docker::{DockerKey, Idle};
+pub(super) use nearest::unknown_key;
+pub(super) use report::Report;
 
 /// Who will read the document, which decides how a number above 2^63-1 is written and which keys there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,35 +40,44 @@ const MAX_ACCEPTED: usize = 64;
 const MAX_CODE: usize = 64;
 
 /// Reads a profile and what is to be done with it. `path` is where the node stands, and begins the field paths.
-pub(super) fn read_spec(
+pub(super) fn read_spec(node: &Node, path: &FieldPath, dialect: Dialect) -> Result<ProfileSpec, Findings> {
+    let mut report = Report::default();
+    let spec = read_spec_into(&mut report, node, path, dialect);
+    report.finish(spec)
+}
+
+/// Like [`read_spec`], with findings about what surrounds the profile before its own.
+pub(super) fn read_spec_into(
+    report: &mut Report,
     node: &Node,
     path: &FieldPath,
     dialect: Dialect,
-) -> Result<ProfileSpec, Vec<Finding>> {
+) -> Option<ProfileSpec> {
+    let before = report.total();
     let mut reader = Reader {
         dialect,
-        report: Report::default(),
+        report,
+        idle: Idle::default(),
     };
     let spec = reader.spec(node, path);
-    if let Some(spec) = &spec
-        && reader.report.is_empty()
-    {
+    let Reader { report, idle, .. } = reader;
+    idle.report(report);
+    let spec = spec?;
+    if report.total() == before {
         for finding in rules::check(&spec.profile) {
-            let at = node.locate(&finding.field);
-            reader.report.push(Finding {
-                location: at,
+            report.push(|| Finding {
+                location: node.locate(&finding.field),
                 ..finding.under(path)
             });
         }
     }
-    reader.report.finish(spec)
+    Some(spec)
 }
 
 /// The keys that an object may have.
 struct Keys<const N: usize> {
     known: [&'static str; N],
-    /// Keys of Docker's format, and what to write in their place.
-    docker: &'static [(&'static str, &'static str)],
+    docker: &'static [DockerKey],
 }
 
 const SPEC: Keys<9> = Keys {
@@ -79,38 +92,12 @@ const SPEC: Keys<9> = Keys {
         "nodeSelector",
         "acceptFindings",
     ],
-    docker: &[
-        (
-            "archMap",
-            "containerd ignores it: list the architectures under architectures",
-        ),
-        (
-            "defaultErrno",
-            "containerd ignores it: write defaultErrnoRet, a number",
-        ),
-        ("comment", "leave it out; a YAML manifest can have comments"),
-    ],
+    docker: docker::OF_SPEC,
 };
 
 const RULE: Keys<4> = Keys {
     known: ["names", "action", "errnoRet", "args"],
-    docker: &[
-        (
-            "includes",
-            "containerd ignores it and applies the entry everywhere: keep the entry without it, or remove the entry",
-        ),
-        (
-            "excludes",
-            "containerd ignores it and applies the entry everywhere: keep the entry without it, or remove the entry",
-        ),
-        (
-            "minKernel",
-            "runtimes ignore it: keep the entry without it, or remove the entry",
-        ),
-        ("name", "runc skips such an entry: write names, a list"),
-        ("errno", "containerd ignores it: write errnoRet, a number"),
-        ("comment", "leave it out; a YAML manifest can have comments"),
-    ],
+    docker: docker::OF_RULE,
 };
 
 const CONDITION: Keys<4> = Keys {
@@ -118,12 +105,13 @@ const CONDITION: Keys<4> = Keys {
     docker: &[],
 };
 
-struct Reader {
+struct Reader<'r> {
     dialect: Dialect,
-    report: Report,
+    report: &'r mut Report,
+    idle: Idle,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn spec(&mut self, node: &Node, path: &FieldPath) -> Option<ProfileSpec> {
         let fields = self.object(
             node,
@@ -253,16 +241,12 @@ impl Reader {
                     let message = format!("{} stands twice in one object: remove one", entry.key);
                     self.report.add(Code::DuplicateKey, &field, entry.at, message);
                 }
-            } else if let Some((key, cure)) = keys.docker.iter().find(|(key, _)| *key == entry.key) {
-                let message = format!("{key} is a key of Docker's format, not of the OCI's; {cure}");
-                self.report.add(Code::DockerFormat, &field, entry.at, message);
+            } else if let Some(key) = DockerKey::find(keys.docker, &entry.key) {
+                self.idle.see(key, entry, entries, &field, self.report);
             } else {
-                self.report.add(
-                    Code::UnknownKey,
-                    &field,
-                    entry.at,
-                    unknown_key(&entry.key, &keys.known),
-                );
+                self.report.add_with(Code::UnknownKey, &field, entry.at, || {
+                    unknown_key(&entry.key, &keys.known)
+                });
             }
         }
         Some(found)
@@ -372,15 +356,6 @@ impl Reader {
         );
         self.report.add(Code::BadValue, path, node.at, message);
         None
-    }
-}
-
-/// What to say of a key that is none of `known`.
-pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
-    match nearest(key, known) {
-        Some(near) => format!("unknown key {}; did you mean {near}?", quoted(key)),
-        None if key == "<<" => "a YAML merge is not followed: write the keys themselves".to_owned(),
-        None => format!("unknown key {}; the keys are {}", quoted(key), known.join(", ")),
     }
 }
 

@@ -8,10 +8,10 @@ mod manifest;
 use std::sync::Arc;
 
 use super::document::{MAX_TEXT, Node, SyntaxError, Value, read_json, read_yaml};
-use super::finding::{Code, FieldPath, Finding, Location};
+use super::finding::{Code, FieldPath, Finding, Findings, Location};
 use super::model::ProfileSpec;
 use super::name::ProfileName;
-use super::parse::{Dialect, read_spec};
+use super::parse::{Dialect, Report, read_spec, read_spec_into};
 
 /// What a profile was found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ pub struct SourceProfile {
     /// The line on which the document, or the item of a list, begins.
     pub line: usize,
     /// The profile, or all that is wrong, with paths within the document and places in the text.
-    pub spec: Result<ProfileSpec, Vec<Finding>>,
+    pub spec: Result<ProfileSpec, Findings>,
     document: Arc<Node>,
     prefix: FieldPath,
 }
@@ -146,27 +146,24 @@ fn json(text: &str) -> Vec<SourceDocument> {
     }))]
 }
 
-fn runtime_config(document: &Node, path: &FieldPath) -> Result<ProfileSpec, Vec<Finding>> {
+fn runtime_config(document: &Node, path: &FieldPath) -> Result<ProfileSpec, Findings> {
+    let mut report = Report::default();
+    report.add_repeated_keys(document, &FieldPath::root());
     let linux = document.get("linux");
-    let mut repeated = Vec::new();
-    repeated.extend(document.repeated_keys(&FieldPath::root()));
-    repeated.extend(
-        linux
-            .into_iter()
-            .flat_map(|linux| linux.repeated_keys(&FieldPath::root().key("linux"))),
-    );
-    match linux.and_then(|linux| linux.get("seccomp")) {
-        _ if !repeated.is_empty() => Err(repeated),
-        Some(seccomp) => read_spec(seccomp, path, Dialect::Oci),
+    if let Some(linux) = linux {
+        report.add_repeated_keys(linux, &FieldPath::root().key("linux"));
+    }
+    let spec = match linux.and_then(|linux| linux.get("seccomp")) {
+        // Which of the two was meant?
+        _ if !report.is_empty() => None,
+        Some(seccomp) => read_spec_into(&mut report, seccomp, path, Dialect::Oci),
         None => {
             let message = "missing: without it the container runs under no filter";
-            let location = linux.unwrap_or(document).at;
-            Err(vec![Finding {
-                location,
-                ..Finding::new(Code::MissingKey, path.clone(), message)
-            }])
+            report.add(Code::MissingKey, path, linux.unwrap_or(document).at, message);
+            None
         }
-    }
+    };
+    report.finish(spec)
 }
 
 fn yaml(text: &str) -> Vec<SourceDocument> {
@@ -200,7 +197,7 @@ fn unreadable(code: Code, message: impl Into<String>, at: Location) -> SourceDoc
         kind: SourceKind::Unreadable,
         name: None,
         line: at.line,
-        spec: Err(vec![finding]),
+        spec: Err(finding.into()),
         document: Arc::new(Node {
             value: Value::Null,
             at: Some(at),

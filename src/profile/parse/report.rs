@@ -1,133 +1,75 @@
-//! What a reader found, and its help for misspelt names.
+//! What a reader found.
 
-use super::super::finding::{Code, FieldPath, Finding, Location};
+use super::super::document::Node;
+use super::super::finding::{Code, FieldPath, Finding, Findings, Location, quoted};
 
-/// Findings in the order of the document, at most [`Report::MAX`]: a hostile document has a mistake in each byte.
+/// Findings in the order of the document.
 #[derive(Debug, Default)]
-pub(super) struct Report {
-    findings: Vec<Finding>,
-    dropped: usize,
+pub(in super::super) struct Report {
+    findings: Findings,
 }
 
 impl Report {
-    const MAX: usize = 100;
-
-    pub(super) fn add(
+    pub(in super::super) fn add(
         &mut self,
         code: Code,
         field: &FieldPath,
         location: Option<Location>,
         message: impl Into<String>,
     ) {
-        self.push(Finding {
+        self.add_with(code, field, location, || message.into());
+    }
+
+    /// Adds a finding whose message costs something; it is made only if it will be read.
+    pub(in super::super) fn add_with(
+        &mut self,
+        code: Code,
+        field: &FieldPath,
+        location: Option<Location>,
+        message: impl FnOnce() -> String,
+    ) {
+        self.findings.push(|| Finding {
             location,
-            ..Finding::new(code, field.clone(), message)
+            ..Finding::new(code, field.clone(), message())
         });
     }
 
-    pub(super) fn push(&mut self, finding: Finding) {
-        if self.findings.len() < Self::MAX {
-            self.findings.push(finding);
-        } else {
-            self.dropped += 1;
+    /// Adds a finding for each key of a map that an earlier one repeats.
+    pub(in super::super) fn add_repeated_keys(&mut self, node: &Node, path: &FieldPath) {
+        for entry in node.repeated_keys() {
+            self.add_with(Code::DuplicateKey, &path.key(&entry.key), entry.at, || {
+                format!("{} stands twice in one object: remove one", quoted(&entry.key))
+            });
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn push(&mut self, finding: impl FnOnce() -> Finding) {
+        self.findings.push(finding);
+    }
+
+    pub(super) fn insert(&mut self, index: usize, finding: Finding) {
+        self.findings.insert(index, finding);
+    }
+
+    /// How many findings are listed so far.
+    pub(super) fn len(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// How many findings there are so far, listed or not.
+    pub(super) fn total(&self) -> usize {
+        self.findings.total()
+    }
+
+    pub(in super::super) fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
     /// What was read, if nothing was found. A reader that gives `None` has reported why.
-    pub(super) fn finish<T>(mut self, read: Option<T>) -> Result<T, Vec<Finding>> {
+    pub(in super::super) fn finish<T>(self, read: Option<T>) -> Result<T, Findings> {
         match read {
             Some(read) if self.findings.is_empty() => Ok(read),
-            _ => {
-                if let Some(last) = self.findings.last_mut()
-                    && self.dropped > 0
-                {
-                    last.message = format!("{} (and {} more findings)", last.message, self.dropped);
-                }
-                Err(self.findings)
-            }
+            _ => Err(self.findings),
         }
-    }
-}
-
-/// The name that was probably meant: the same but for case, the end of one (`ALLOW` for `SCMP_ACT_ALLOW`), or
-/// one at most two edits away.
-pub(super) fn nearest<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
-    if text.is_empty() || text.len() > 64 {
-        return None;
-    }
-    let upper = text.to_ascii_uppercase();
-    let is_end_of = |name: &str| {
-        let rest = name.to_ascii_uppercase();
-        rest.strip_suffix(&upper)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
-    };
-    if let Some(name) = names.iter().find(|name| is_end_of(name)) {
-        return Some(name);
-    }
-    let close = |name: &&'n str| (distance(&upper, &name.to_ascii_uppercase()), *name);
-    let (edits, name) = names.iter().map(close).min_by_key(|(edits, _)| *edits)?;
-    (edits <= 2 && edits < text.chars().count()).then_some(name)
-}
-
-/// Levenshtein's distance, in characters.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_finds_the_right_one() {
-        let names = [
-            "SCMP_ACT_ALLOW",
-            "SCMP_ACT_LOG",
-            "SCMP_ACT_KILL",
-            "SCMP_ACT_KILL_PROCESS",
-        ];
-        for (text, expected) in [
-            ("scmp_act_allow", Some("SCMP_ACT_ALLOW")),
-            ("ALLOW", Some("SCMP_ACT_ALLOW")),
-            ("kill_process", Some("SCMP_ACT_KILL_PROCESS")),
-            ("SCMP_ACT_ALOW", Some("SCMP_ACT_ALLOW")),
-            ("SCMP_ACT_LGO", Some("SCMP_ACT_LOG")),
-            ("SCMP_ACT_PERMIT", None),
-            ("", None),
-            ("OW", None),
-        ] {
-            assert_eq!(nearest(text, &names), expected, "{text:?}");
-        }
-        assert_eq!(
-            nearest("arg", &["names", "action", "errnoRet", "args"]),
-            Some("args")
-        );
-        assert_eq!(nearest(&"a".repeat(100_000), &["args"]), None);
-    }
-
-    #[test]
-    fn findings_are_bounded_and_the_rest_is_counted() {
-        let mut report = Report::default();
-        for _ in 0..Report::MAX + 5 {
-            report.add(Code::BadValue, &FieldPath::root(), None, "bad");
-        }
-        let findings = report.finish(Some(())).unwrap_err();
-        assert_eq!(findings.len(), Report::MAX);
-        assert_eq!(findings.last().unwrap().message, "bad (and 5 more findings)");
     }
 }

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use super::super::document::{Node, Value};
 use super::super::finding::{Code, FieldPath, quoted};
 use super::super::model::{Action, Architecture, Errno, Flag, Operator, UnknownName};
-use super::report::nearest;
+use super::nearest::nearest;
 use super::{Dialect, Reader};
 
-impl Reader {
+impl Reader<'_> {
     pub(super) fn wrong_type(&mut self, node: &Node, path: &FieldPath, expected: &str) {
         let hint = match &node.value {
             Value::Null => "; leave the key out or give it a value",
@@ -46,7 +46,7 @@ impl Reader {
             self.report.add(Code::BadValue, path, node.at, message);
             return None;
         }
-        self.name(node, path, "architecture")
+        self.name_or_alias(node, path, "architecture", other_name)
     }
 
     /// A name of one of the specification's enums.
@@ -56,6 +56,17 @@ impl Reader {
         path: &FieldPath,
         what: &str,
     ) -> Option<T> {
+        self.name_or_alias(node, path, what, |_| None)
+    }
+
+    /// Like [`Reader::name`]; `alias` knows what is meant by names that others give the same things.
+    fn name_or_alias<T: FromStr<Err = UnknownName>>(
+        &mut self,
+        node: &Node,
+        path: &FieldPath,
+        what: &str,
+        alias: impl Fn(&str) -> Option<&'static str>,
+    ) -> Option<T> {
         let Some(text) = node.text() else {
             self.wrong_type(node, path, &format!("text, the name of the {what}"));
             return None;
@@ -63,12 +74,13 @@ impl Reader {
         match text.parse() {
             Ok(name) => Some(name),
             Err(UnknownName { known, .. }) => {
-                let cure = match nearest(text, &known) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => format!("write one of {}", known.join(", ")),
-                };
-                let message = format!("unknown {what} {}; {cure}", quoted(text));
-                self.report.add(Code::BadValue, path, node.at, message);
+                self.report.add_with(Code::BadValue, path, node.at, || {
+                    let cure = match alias(text).or_else(|| nearest(text, &known)) {
+                        Some(near) => format!("did you mean {near}?"),
+                        None => format!("write one of {}", known.join(", ")),
+                    };
+                    format!("unknown {what} {}; {cure}", quoted(text))
+                });
                 None
             }
         }
@@ -127,6 +139,38 @@ impl Reader {
             }
         }
     }
+}
+
+/// What kernels (`uname -m`), Go (`GOARCH`), Debian and people call an architecture, where that is not the specification's
+/// name in lower case.
+const OTHER_NAMES: [(&str, Architecture); 19] = [
+    ("x64", Architecture::X86_64),
+    ("amd64", Architecture::X86_64),
+    ("i386", Architecture::X86),
+    ("i486", Architecture::X86),
+    ("i586", Architecture::X86),
+    ("i686", Architecture::X86),
+    ("386", Architecture::X86),
+    ("arm64", Architecture::Aarch64),
+    ("armel", Architecture::Arm),
+    ("armhf", Architecture::Arm),
+    ("armv6l", Architecture::Arm),
+    ("armv7l", Architecture::Arm),
+    ("loong64", Architecture::Loongarch64),
+    ("mips64el", Architecture::Mipsel64),
+    ("mips64le", Architecture::Mipsel64),
+    ("mipsle", Architecture::Mipsel),
+    ("ppc64el", Architecture::Ppc64Le),
+    ("hppa", Architecture::Parisc),
+    ("sh4", Architecture::Sh),
+];
+
+/// The specification's name of an architecture that others call this, with or without `SCMP_ARCH_` before it.
+fn other_name(text: &str) -> Option<&'static str> {
+    let text = text.to_ascii_lowercase();
+    let text = text.strip_prefix("scmp_arch_").unwrap_or(&text);
+    let (_, architecture) = OTHER_NAMES.iter().find(|(name, _)| *name == text)?;
+    Some(architecture.as_str())
 }
 
 const UNSIGNED_FORM: &str = "write an integer from 0 to 9223372036854775807, or a string, decimal to \

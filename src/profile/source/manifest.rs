@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::super::document::{Node, SyntaxError, Value};
-use super::super::finding::{Code, FieldPath, Finding, quoted};
-use super::super::model::ProfileSpec;
+use super::super::finding::{Code, FieldPath, quoted};
 use super::super::name::{InvalidName, ProfileName};
-use super::super::parse::{Dialect, read_spec, unknown_key};
+use super::super::parse::{Dialect, Report, read_spec_into, unknown_key};
 use super::{SourceDocument, SourceKind, SourceProfile};
 
 const GROUP: &str = "callgate.dev/";
@@ -63,7 +62,16 @@ impl Reader<'_> {
         if let (Some(version), Some(kind)) = (api_version, kind) {
             let ours = version.starts_with(GROUP);
             if (version == "v1" && kind == "List") || (ours && kind == LIST) {
-                if let Some(Value::List(items)) = node.get("items").map(|items| &items.value) {
+                let items = match node.get("items").map(|items| &items.value) {
+                    Some(Value::List(items)) => Some(items.as_slice()),
+                    // What programs in Go write of a list without items.
+                    Some(Value::Null) => Some(&[][..]),
+                    _ => None,
+                };
+                if let Some(items) = items {
+                    if items.is_empty() {
+                        objects.push(other(kind, node));
+                    }
                     let path = path.key("items");
                     for (index, item) in items.iter().enumerate() {
                         self.object(item, &path.index(index), objects);
@@ -71,11 +79,7 @@ impl Reader<'_> {
                     return;
                 }
             } else if kind != KIND && (!ours || OTHER_KINDS.contains(&kind)) {
-                let line = node.at.map_or(1, |at| at.line);
-                objects.push(SourceDocument::Other {
-                    kind: kind.to_owned(),
-                    line,
-                });
+                objects.push(other(kind, node));
                 return;
             }
         }
@@ -84,65 +88,49 @@ impl Reader<'_> {
 
     fn profile(&self, node: &Node, path: &FieldPath) -> SourceProfile {
         let prefix = path.key("spec");
-        let mut findings: Vec<Finding> = self
-            .errors
-            .iter()
-            .map(|error| Finding {
-                location: Some(error.at),
-                ..Finding::new(Code::Syntax, path.clone(), error.message.clone())
-            })
-            .collect();
-        check_type(node, path, &mut findings);
-        check_keys(node, path, &OBJECT_KEYS, &mut findings);
-        let name = read_name(node, path, &mut findings);
-        let spec = match node.get("spec") {
-            Some(spec) => read_spec(spec, &prefix, Dialect::Object),
-            None => Err(vec![finding(
+        let mut report = Report::default();
+        for error in self.errors {
+            report.add_with(Code::Syntax, path, Some(error.at), || error.message.clone());
+        }
+        check_type(node, path, &mut report);
+        check_keys(node, path, &OBJECT_KEYS, &mut report);
+        let name = read_name(node, path, &mut report);
+        let spec = if let Some(spec) = node.get("spec") {
+            read_spec_into(&mut report, spec, &prefix, Dialect::Object)
+        } else {
+            report.add(
                 Code::MissingKey,
                 &prefix,
-                node,
+                node.at,
                 "required, and missing: the profile",
-            )]),
-        };
-        let spec = if findings.is_empty() {
-            spec
-        } else {
-            Err(merge(findings, spec))
+            );
+            None
         };
         SourceProfile {
             kind: SourceKind::Manifest,
             name,
             line: node.at.map_or(1, |at| at.line),
-            spec,
+            spec: report.finish(spec),
             document: Arc::clone(self.document),
             prefix,
         }
     }
 }
 
-fn merge(mut findings: Vec<Finding>, spec: Result<ProfileSpec, Vec<Finding>>) -> Vec<Finding> {
-    findings.extend(spec.err().unwrap_or_default());
-    findings
-}
-
-fn finding(code: Code, path: &FieldPath, node: &Node, message: impl Into<String>) -> Finding {
-    Finding {
-        location: node.at,
-        ..Finding::new(code, path.clone(), message)
+fn other(kind: &str, node: &Node) -> SourceDocument {
+    SourceDocument::Other {
+        kind: kind.to_owned(),
+        line: node.at.map_or(1, |at| at.line),
     }
 }
 
 /// Checks `apiVersion` and `kind`.
-fn check_type(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) {
+fn check_type(node: &Node, path: &FieldPath, report: &mut Report) {
     for (key, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         let path = path.key(key);
         let Some(value) = node.get(key) else {
-            findings.push(finding(
-                Code::MissingKey,
-                &path,
-                node,
-                format!("missing: write {key}: {expected}"),
-            ));
+            let message = format!("missing: write {key}: {expected}");
+            report.add(Code::MissingKey, &path, node.at, message);
             continue;
         };
         let message = match value.text() {
@@ -157,46 +145,39 @@ fn check_type(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) {
                 value.value.describe()
             ),
         };
-        findings.push(finding(Code::BadValue, &path, value, message));
+        report.add(Code::BadValue, &path, value.at, message);
     }
 }
 
 /// Reports keys that are not known, or stand twice.
-fn check_keys(node: &Node, path: &FieldPath, known: &[&str], findings: &mut Vec<Finding>) {
+fn check_keys(node: &Node, path: &FieldPath, known: &[&str], report: &mut Report) {
     if let Value::Map(entries) = &node.value {
         for entry in entries
             .iter()
             .filter(|entry| !known.contains(&entry.key.as_str()))
         {
-            let message = unknown_key(&entry.key, known);
-            let unknown = Finding::new(Code::UnknownKey, path.key(&entry.key), message);
-            findings.push(Finding {
-                location: entry.at,
-                ..unknown
+            report.add_with(Code::UnknownKey, &path.key(&entry.key), entry.at, || {
+                unknown_key(&entry.key, known)
             });
         }
     }
-    findings.extend(node.repeated_keys(path));
+    report.add_repeated_keys(node, path);
 }
 
 /// Reads namespace and name. What is wrong with them is reported.
-fn read_name(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) -> Option<ProfileName> {
+fn read_name(node: &Node, path: &FieldPath, report: &mut Report) -> Option<ProfileName> {
     let path = path.key("metadata");
     let Some(metadata) = node.get("metadata") else {
-        findings.push(finding(
-            Code::MissingKey,
-            &path,
-            node,
-            "required, and missing: write a name under it",
-        ));
+        let message = "required, and missing: write a name under it";
+        report.add(Code::MissingKey, &path, node.at, message);
         return None;
     };
     if !matches!(metadata.value, Value::Map(_)) {
         let message = format!("expected an object, found {}", metadata.value.describe());
-        findings.push(finding(Code::WrongType, &path, metadata, message));
+        report.add(Code::WrongType, &path, metadata.at, message);
         return None;
     }
-    check_keys(metadata, &path, &METADATA_KEYS, findings);
+    check_keys(metadata, &path, &METADATA_KEYS, report);
     let mut text = |key: &str| {
         let value = metadata.get(key).filter(|value| value.value != Value::Null)?;
         if value.text().is_none() {
@@ -204,7 +185,7 @@ fn read_name(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) -> Opti
                 "expected text, found {}: write it in quotes",
                 value.value.describe()
             );
-            findings.push(finding(Code::WrongType, &path.key(key), value, message));
+            report.add(Code::WrongType, &path.key(key), value.at, message);
         }
         Some(value.text())
     };
@@ -215,7 +196,7 @@ fn read_name(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) -> Opti
     };
     let Some(name) = name else {
         let message = "required, and missing: the file of the profile is named after it";
-        findings.push(finding(Code::MissingKey, &path.key("name"), metadata, message));
+        report.add(Code::MissingKey, &path.key("name"), metadata.at, message);
         return None;
     };
     match ProfileName::new(namespace, name?) {
@@ -227,7 +208,7 @@ fn read_name(node: &Node, path: &FieldPath, findings: &mut Vec<Finding>) -> Opti
                 "name"
             };
             let value = metadata.get(key).unwrap_or(metadata);
-            findings.push(finding(Code::BadName, &path.key(key), value, error.to_string()));
+            report.add(Code::BadName, &path.key(key), value.at, error.to_string());
             None
         }
     }

@@ -30,9 +30,9 @@ fn one(text: &str) -> SourceProfile {
 /// Code, path, line and message of the only finding of the only profile.
 #[track_caller]
 fn refused(text: &str) -> (Code, String, usize, String) {
-    let mut findings = one(text).spec.unwrap_err();
+    let findings = one(text).spec.unwrap_err();
     assert_eq!(findings.len(), 1, "{findings:?}");
-    let finding = findings.remove(0);
+    let finding = findings[0].clone();
     (
         finding.code,
         finding.field.to_string(),
@@ -168,6 +168,37 @@ fn the_items_of_a_list_are_read_each() {
     assert_eq!(findings[0].field.as_str(), "items[2].items[0].spec.defaultAction");
     assert_eq!((profiles[1].line, findings[0].location.unwrap().line), (6, 7));
     assert_eq!(profiles[1].name.as_ref().unwrap().name(), "b");
+}
+
+#[test]
+fn a_list_without_items_is_no_profile_and_no_mistake() {
+    for text in [
+        r#"{"apiVersion": "v1", "kind": "List", "items": []}"#,
+        r#"{"apiVersion": "v1", "kind": "List", "items": null}"#,
+        "apiVersion: v1\nkind: List\nitems: []\n",
+    ] {
+        assert!(
+            matches!(&read(text.as_bytes())[..], [SourceDocument::Other { kind, line: 1 }] if kind == "List"),
+            "{text}"
+        );
+    }
+    let typo = r#"{"apiVersion": "v1", "kind": "List", "item": []}"#;
+    assert!(matches!(&read(typo.as_bytes())[..], [SourceDocument::Profile(_)]));
+}
+
+#[test]
+fn findings_around_the_spec_are_bounded_too() {
+    use std::fmt::Write as _;
+    let mut text = format!("{HEAD}\nmetadata:\n  name: a\n");
+    for n in 0..60_000 {
+        writeln!(text, "  k{n}: 1").unwrap();
+    }
+    text.push_str("spec: {defaultAction: ALLOW}\n");
+    let findings = one(&text).spec.unwrap_err();
+    assert_eq!((findings.len(), findings.total()), (Findings::MAX, 60_001));
+    let twice = format!("{{\"linux\": {{}}{}}}", ", \"linux\": {}".repeat(60_000));
+    let findings = one(&twice).spec.unwrap_err();
+    assert_eq!((findings.len(), findings.total()), (Findings::MAX, 60_000));
 }
 
 #[test]
