@@ -24,7 +24,6 @@ mod state;
 mod status;
 #[cfg(test)]
 mod testing;
-mod text;
 mod watch;
 
 pub use lease::Lost;

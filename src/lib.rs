@@ -27,6 +27,7 @@
 //! | [`agent`] | API server → store, on one node | all of the above |
 //! | [`controller`] | profile status, folded from proofs and node reports | `api`, `proof`, `profile` |
 //! | [`telemetry`] | logs, metrics, health | nothing of ours |
+//! | `text` | words for people: counts, error chains, foreign texts | nothing of ours |
 //! | [`cli`] | one file per subcommand | everything |
 //!
 //! `agent` and `controller` never know each other. `profile` and `filter` know neither kube nor tokio.
@@ -42,3 +43,4 @@ pub mod proof;
 pub mod store;
 pub mod telemetry;
 pub mod testload;
+mod text;

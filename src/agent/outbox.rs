@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use super::Metrics;
 use super::backoff::Backoff;
 use super::report::{self, Facts};
-use super::watch::{Change, chain};
+use super::watch::Change;
 use crate::api::SeccompNode;
+use crate::text::chain;
 
 /// Who writes, for server-side apply.
 const MANAGER: &str = "callgate-agent";

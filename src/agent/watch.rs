@@ -23,6 +23,7 @@ use super::plan::Labels;
 use super::usage::profiles_of;
 use crate::api::{RawSeccompProfile, SeccompNode};
 use crate::profile::ProfileName;
+use crate::text::chain;
 
 /// How long the API server keeps a watch open, in seconds. A connection that died without a word is noticed
 /// seconds after.
@@ -314,20 +315,6 @@ fn explain(what: Watched, error: &watcher::Error) -> Option<String> {
             status.message
         ),
     })
-}
-
-/// An error with its causes, each said once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

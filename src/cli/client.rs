@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use anyhow::{Context as _, anyhow};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+
+use crate::text::chain;
 
 /// For a daemon: the given file, or the service account of the pod that it runs in. Never a person's current
 /// context by accident.
@@ -27,19 +29,52 @@ pub(super) async fn person(kubeconfig: Option<PathBuf>, context: Option<String>)
             ..KubeConfigOptions::default()
         })
         .await
-        .context("no cluster to ask: set KUBECONFIG or give --kubeconfig FILE")?,
+        .map_err(|error| {
+            anyhow!(
+                "no cluster to ask: {}; set KUBECONFIG or give --kubeconfig FILE",
+                explain("kubeconfig", &error)
+            )
+        })?,
     };
     Ok(Client::try_from(config)?)
 }
 
 async fn from_file(path: PathBuf, context: Option<String>) -> anyhow::Result<Config> {
-    let name = path.display().to_string();
-    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("cannot read kubeconfig {name}"))?;
+    let name = format!("kubeconfig {}", path.display());
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| anyhow!(explain(&name, &error)))?;
     let options = KubeConfigOptions {
         context,
         ..KubeConfigOptions::default()
     };
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .with_context(|| format!("kubeconfig {name} does not say how to reach a cluster"))
+        .map_err(|error| anyhow!(explain(&name, &error)))
+}
+
+/// What is wrong with a kubeconfig, which the error may or may not name.
+fn explain(name: &str, error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(cause, path) => {
+            format!("cannot read kubeconfig {}: {cause}", path.display())
+        }
+        error => format!("{name}: {}", chain(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubeconfig_and_what_is_wrong_with_it_are_named_once() {
+        let gone = KubeconfigError::ReadConfig(std::io::Error::other("on fire"), "/a/b".into());
+        assert_eq!(
+            explain("kubeconfig /a/b", &gone),
+            "cannot read kubeconfig /a/b: on fire"
+        );
+        assert_eq!(
+            explain("kubeconfig /a/b", &KubeconfigError::LoadContext("dev".to_owned())),
+            "kubeconfig /a/b: failed to load current context: dev"
+        );
+    }
 }

@@ -15,6 +15,7 @@ use super::client;
 use crate::proof::Prover;
 use crate::telemetry::{self, Health, LogFormat};
 use crate::testload::{self, ForkServer, Limits};
+use crate::text::{chain, printable};
 
 /// Runs a future on a runtime of its own.
 pub(super) fn once<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -127,6 +128,11 @@ fn ignore_closed_pipe(error: io::Error) -> io::Result<()> {
 
 /// An error and its causes, on standard error.
 pub(super) fn complain(error: &anyhow::Error) {
+    tell(&chain(error.as_ref()));
+}
+
+/// Something to know, on standard error, on one line.
+pub(super) fn tell(line: &str) {
     // There is nobody left to tell when standard error is closed.
-    let _ = writeln!(io::stderr(), "callgate: {error:#}");
+    let _ = writeln!(io::stderr(), "callgate: {}", printable(line));
 }

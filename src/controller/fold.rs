@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use super::judge::Judgement;
 use super::nodes::{Node, Nodes};
 use super::status::{READY, find};
-use super::text::count;
 use crate::api::{
     Condition, ConditionStatus, LiveKey, LiveSet, NodeFailure, SeccompProfileStatus, Tried, cut,
 };
 use crate::profile::{Digest, ProfileName};
+use crate::text::count;
 
 /// Groups of failures that status lists.
 const MAX_FAILURES: usize = 10;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::text::count;
 use crate::api::{ArchitectureFilter, ConditionStatus, Finding as StatusFinding, cut};
 use crate::profile::{Class, Code, Digest, FieldPath, Finding, InvalidName, ProfileName};
 use crate::proof::Verdict;
+use crate::text::count;
 
 /// Findings that status lists.
 pub(super) const MAX_FINDINGS: usize = 20;
