@@ -6,6 +6,7 @@ mod client;
 mod controller;
 mod crds;
 mod duration;
+mod finding;
 mod install;
 mod run;
 mod source_files;
@@ -24,7 +25,13 @@ use crate::testload;
     about,
     propagate_version = true,
     disable_help_subcommand = true,
-    max_term_width = 100
+    after_help = "Exit codes: 0 success, 1 some profile is invalid, 2 everything else.
+
+Examples:
+  callgate check profile.json                       # is it valid, and where is it wrong?
+  callgate install profiles/ --seccomp-root /var/lib/kubelet/seccomp
+  callgate status                                   # where is each profile of the cluster?
+  callgate crds | kubectl apply --server-side -f -"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -33,20 +40,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Judges every `SeccompProfile` of a cluster, and says in its status where it is installed.
     Controller(controller::Args),
-    /// Installs the profiles of a cluster on this node, keeps them there, and reports.
     Agent(agent::Args),
-    /// Installs a folder of profiles on this machine, without a cluster.
     Install(install::Args),
-    /// Proves profiles in files, and says where each is wrong.
     Check(check::Args),
-    /// Shows where each profile of a cluster is installed, failed and in use.
     Status(status::Args),
-    /// Prints the custom resource definitions.
     Crds(crds::Args),
     /// Prints completions for a shell.
-    #[command(after_help = "Example:\n  callgate completions bash > /etc/bash_completion.d/callgate")]
+    #[command(after_help = "Examples:
+  callgate completions bash > /etc/bash_completion.d/callgate
+  callgate completions zsh > \"${fpath[1]}/_callgate\"")]
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,

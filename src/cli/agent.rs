@@ -10,16 +10,22 @@ use super::run::{self, DaemonArgs};
 use crate::agent::{self, Config, Metrics};
 use crate::telemetry::Health;
 
-/// Runs as a `DaemonSet`, one on every node.
+/// Installs the profiles of a cluster on this node, keeps them there, and reports
+///
+/// Runs as a daemon set, one on every node. The kubelet's seccomp directory must exist; what it holds
+/// beside `callgate` is left alone. Ends on SIGTERM and SIGINT; the files stay.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:
   callgate agent --node worker-1 --kubeconfig agent.kubeconfig \\
-    --seccomp-root /var/lib/kubelet/seccomp")]
+    --seccomp-root /var/lib/kubelet/seccomp"
+)]
 pub(super) struct Args {
     /// Name of the Node object of this machine
     #[arg(long, env = "NODE_NAME")]
     node: String,
-    /// The kubelet's seccomp directory, `seccomp` in its root directory
+    /// The kubelet's seccomp directory: seccomp in its root directory
     #[arg(
         long,
         env = "CALLGATE_SECCOMP_ROOT",

@@ -3,7 +3,7 @@
 mod human;
 mod json;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,22 +12,31 @@ use super::run;
 use super::source_files::{self, SourceFile};
 use crate::profile::{Class, Finding, SourceDocument, SourceKind};
 use crate::proof::{Prover, Verdict};
+use crate::text::count;
 
-/// Reads what you have: OCI seccomp JSON, `SeccompProfile` manifests (YAML or JSON, many in one file), an OCI
-/// runtime's config.json.
+/// Proves profiles in files, and says where each is wrong
+///
+/// Reads what you have: OCI seccomp JSON, manifests of profiles (YAML or JSON, many in one file), an OCI
+/// runtime's config.json. Kubernetes objects of other kinds are skipped. Needs no cluster: what is valid
+/// here is valid for this machine's kernel and libseccomp.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 all profiles are valid, 1 some are invalid, 2 something could not be read or proven.
+    verbatim_doc_comment,
+    after_help = "Exit codes:
+  0  all profiles are valid
+  1  some are invalid
+  2  something could not be read or proven, or no profile was found at all
 
 Examples:
-  callgate check profile.yaml
+  callgate check profile.json
+  callgate check deploy/                        # every .yaml, .yml and .json below it
   kubectl get scp -A -o yaml | callgate check -
   callgate check --format json profiles/*.json | jq '.[] | select(.verdict != \"valid\")'"
 )]
 pub(super) struct Args {
-    /// Files to check; - is standard input
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// Files to check, and folders with all below them but what is hidden; - is standard input
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
     /// How to print what was found
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -61,14 +70,7 @@ enum CheckResult {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     run::with_prover(args.listener_prefixes.clone(), async |prover| {
-        let mut files = Vec::new();
-        let mut unread = Vec::new();
-        for path in &args.files {
-            match source_files::read(path) {
-                Ok(file) => files.push(file),
-                Err(error) => unread.push(error),
-            }
-        }
+        let Given { files, errors, notes } = Given::read(&args.paths);
         let mut checked = Vec::new();
         for file in &files {
             for document in &file.documents {
@@ -79,22 +81,72 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     result,
                 });
             }
-            if !file
-                .documents
-                .iter()
-                .any(|document| matches!(document, SourceDocument::Profile(_)))
-            {
-                unread.push(anyhow::anyhow!("{} holds no seccomp profile", file.name));
-            }
         }
         let text = match args.format {
             Format::Human => human::render(&checked),
             Format::Json => json::render(&checked).context("cannot write JSON")?,
         };
         run::print(text.as_bytes())?;
-        unread.iter().for_each(run::complain);
-        Ok(exit_code(&checked, !unread.is_empty()))
+        for note in &notes {
+            run::tell(note);
+        }
+        errors.iter().for_each(run::complain);
+        let has_none = checked.iter().all(|one| one.verdict().is_none());
+        if has_none && errors.is_empty() {
+            run::tell("no seccomp profile was found at all");
+        }
+        Ok(exit_code(&checked, has_none || !errors.is_empty()))
     })
+}
+
+/// What the arguments lead to.
+#[derive(Debug, Default)]
+struct Given {
+    files: Vec<SourceFile>,
+    /// What could not be read.
+    errors: Vec<anyhow::Error>,
+    /// Where no profile was found: no mistake, but perhaps not meant.
+    notes: Vec<String>,
+}
+
+impl Given {
+    fn read(paths: &[PathBuf]) -> Self {
+        let mut given = Self::default();
+        for path in paths {
+            // `-` is no folder, whatever lies under that name.
+            if path.as_os_str() != "-" && path.is_dir() {
+                given.read_folder(path);
+            } else if let Some(file) = given.read_file(path) {
+                if !file.has_profile() {
+                    given.notes.push(format!("no SeccompProfile in {}", file.name));
+                }
+                given.files.push(file);
+            }
+        }
+        given
+    }
+
+    /// All below it. A folder of manifests holds many without a profile, so these are counted, not named.
+    fn read_folder(&mut self, folder: &Path) {
+        let (paths, errors) = source_files::in_tree(folder);
+        self.errors.extend(errors);
+        let files: Vec<_> = paths.iter().filter_map(|path| self.read_file(path)).collect();
+        let without = files.iter().filter(|file| !file.has_profile()).count();
+        if without > 0 || files.is_empty() {
+            self.notes.push(format!(
+                "no SeccompProfile in {without} of {} below {}",
+                count(files.len(), "file"),
+                folder.display()
+            ));
+        }
+        self.files.extend(files);
+    }
+
+    fn read_file(&mut self, path: &Path) -> Option<SourceFile> {
+        source_files::read(path)
+            .map_err(|error| self.errors.push(error))
+            .ok()
+    }
 }
 
 async fn check(prover: &Prover, document: &SourceDocument) -> CheckResult {
@@ -110,9 +162,9 @@ async fn check(prover: &Prover, document: &SourceDocument) -> CheckResult {
     CheckResult::Judged(Box::new(verdict))
 }
 
-fn exit_code(checked: &[Checked<'_>], unread: bool) -> ExitCode {
+fn exit_code(checked: &[Checked<'_>], failed: bool) -> ExitCode {
     let any = |wanted: fn(&Verdict) -> bool| checked.iter().filter_map(Checked::verdict).any(wanted);
-    if unread || any(|verdict| matches!(verdict, Verdict::Unknown(_))) {
+    if failed || any(|verdict| matches!(verdict, Verdict::Unknown(_))) {
         ExitCode::from(2)
     } else if any(|verdict| matches!(verdict, Verdict::Invalid(_))) {
         ExitCode::from(1)
@@ -166,5 +218,13 @@ impl Checked<'_> {
         }
         findings.sort_by_key(|finding| finding.class() != Class::Invalid);
         findings
+    }
+
+    /// How many findings there are beside those.
+    fn unlisted(&self) -> usize {
+        match self.verdict() {
+            Some(Verdict::Invalid(refused)) => refused.findings.unlisted(),
+            _ => 0,
+        }
     }
 }

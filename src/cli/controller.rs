@@ -8,10 +8,16 @@ use super::run::{self, DaemonArgs};
 use crate::controller::{self, Config, Metrics};
 use crate::telemetry::Health;
 
-/// Runs as a Deployment; of several replicas one leads, by a Lease.
+/// Judges every profile of a cluster, and says in its status where it is installed
+///
+/// Runs as a Deployment; of several replicas one leads, by a Lease. Agents do not wait for it: without
+/// it profiles still arrive on nodes, and no status changes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  callgate controller --namespace callgate --kubeconfig controller.kubeconfig")]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:
+  callgate controller --namespace callgate --kubeconfig controller.kubeconfig"
+)]
 pub(super) struct Args {
     /// Its own namespace: the Lease and the agents' pods are there
     #[arg(long, env = "POD_NAMESPACE", default_value = "callgate")]

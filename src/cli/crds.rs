@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use super::run;
 use crate::api;
 
-/// Prints what the folder `crds/` of a release holds.
+/// Prints the custom resource definitions, as kubectl applies them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   callgate crds | kubectl apply --server-side -f -
   callgate crds --dir crds")]
 pub(super) struct Args {
-    /// Write one file per kind into this folder instead
+    /// Write one file per kind into this folder instead; it is made if need be
     #[arg(long)]
     dir: Option<PathBuf>,
 }
@@ -25,6 +25,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let documents: Vec<String> = files.into_iter().map(|file| file.yaml).collect();
         return run::print(documents.join("---\n").as_bytes());
     };
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make folder {}", dir.display()))?;
     for file in files {
         let path = dir.join(file.name);
         write(&path, &file.yaml).with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! Files of profiles, as people name them: paths, and `-` for standard input.
+//! Files of profiles, as people name them: paths, folders, and `-` for standard input.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,15 @@ pub(super) struct SourceFile {
     pub(super) documents: Vec<SourceDocument>,
 }
 
+impl SourceFile {
+    /// Whether anything in it is a profile, or was to be one.
+    pub(super) fn has_profile(&self) -> bool {
+        self.documents
+            .iter()
+            .any(|document| matches!(document, SourceDocument::Profile(_)))
+    }
+}
+
 /// Reads one file; `-` is standard input. An error where it cannot be read, is no UTF-8, or is larger than
 /// [`MAX_TEXT`]; what is wrong with its profiles is in the documents.
 pub(super) fn read(path: &Path) -> anyhow::Result<SourceFile> {
@@ -29,27 +38,63 @@ pub(super) fn read(path: &Path) -> anyhow::Result<SourceFile> {
     read_from(file, name)
 }
 
-/// The files of a folder that may hold profiles (`.yaml`, `.yml`, `.json`), sorted; hidden files and
-/// subfolders are left out, as kubectl leaves them.
+/// The files of a folder that may hold profiles (`.yaml`, `.yml`, `.json`), sorted. Hidden files and subfolders
+/// are left out.
 pub(super) fn in_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let name = folder.display();
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read folder {name}"))? {
-        let path = entry
-            .with_context(|| format!("cannot read folder {name}"))?
-            .path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let known = path
-            .extension()
-            .is_some_and(|e| matches!(e.as_encoded_bytes(), b"yaml" | b"yml" | b"json"));
-        if known && !hidden && path.is_file() {
-            paths.push(path);
+    list(folder).map(|listed| listed.files)
+}
+
+/// The files of a folder and all its subfolders that may hold profiles, folder by folder, and which subfolders
+/// could not be read. Hidden files and folders are left out, and symlinks to folders not followed.
+pub(super) fn in_tree(folder: &Path) -> (Vec<PathBuf>, Vec<anyhow::Error>) {
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        match list(&folder) {
+            Ok(mut listed) => {
+                files.append(&mut listed.files);
+                waiting.extend(listed.folders.into_iter().rev());
+            }
+            Err(error) => errors.push(error),
         }
     }
-    paths.sort();
-    Ok(paths)
+    (files, errors)
+}
+
+/// What lies in one folder, sorted.
+struct Listed {
+    files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+fn list(folder: &Path) -> anyhow::Result<Listed> {
+    let cannot = || format!("cannot read folder {}", folder.display());
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if entry.file_type().with_context(cannot)?.is_dir() {
+            folders.push(path);
+        } else if is_named_as_ours(&path) && may_be_read(&path) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    folders.sort();
+    Ok(Listed { files, folders })
+}
+
+fn is_named_as_ours(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| matches!(extension.as_encoded_bytes(), b"yaml" | b"yml" | b"json"))
+}
+
+/// A file, or what leads nowhere and is to be complained about. To open a pipe or a device might take for ever.
+fn may_be_read(path: &Path) -> bool {
+    path.metadata().map_or(true, |metadata| metadata.is_file())
 }
 
 fn read_from(reader: impl std::io::Read, name: String) -> anyhow::Result<SourceFile> {
@@ -71,4 +116,47 @@ fn read_from(reader: impl std::io::Read, name: String) -> anyhow::Result<SourceF
         text,
         documents,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(root: &Path, paths: &[PathBuf]) -> Vec<String> {
+        let name = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+        paths.iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_tree_is_read_to_its_leaves_without_hidden_parts_pipes_and_loops() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        std::fs::create_dir_all(path("a/b")).unwrap();
+        std::fs::create_dir(path(".git")).unwrap();
+        for file in [
+            "z.yaml",
+            "a/b/c.json",
+            "a/d.yml",
+            "a/notes.txt",
+            ".hidden.yaml",
+            ".git/e.yaml",
+        ] {
+            std::fs::write(path(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(root.path(), path("a/loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", path("broken.yaml")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe.yaml"), rustix::fs::Mode::RWXU).unwrap();
+        let (files, errors) = in_tree(root.path());
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(
+            names(root.path(), &files),
+            ["broken.yaml", "z.yaml", "a/d.yml", "a/b/c.json"]
+        );
+        assert_eq!(
+            names(root.path(), &in_folder(root.path()).unwrap()),
+            ["broken.yaml", "z.yaml"]
+        );
+        let (files, errors) = in_tree(&path("missing"));
+        assert_eq!((files.len(), errors.len()), (0, 1));
+    }
 }

@@ -1,16 +1,17 @@
 //! Findings for people, with the lines that they are about.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use super::super::finding::help;
 use super::Checked;
 use crate::profile::{Class, Finding, Location};
 use crate::proof::Verdict;
+use crate::text::{count, printable};
 
-/// Findings of every document, then one line about each.
+/// Findings of every document, then one line about each in a file that holds a profile.
 pub(super) fn render(checked: &[Checked<'_>]) -> String {
     let mut text = String::new();
     for one in checked {
@@ -18,10 +19,17 @@ pub(super) fn render(checked: &[Checked<'_>]) -> String {
             text.push_str(&annotated(one, &finding));
             text.push_str("\n\n");
         }
+        if one.unlisted() > 0 {
+            let more = count(one.unlisted(), "more finding");
+            let line = printable(&format!("... and {more} in {}, {}", one.file.name, one.title()));
+            text.push_str(&line);
+            text.push_str("\n\n");
+        }
     }
-    for one in checked {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}: {}: {}", one.file.name, one.title(), summary(one));
+    for one in checked.iter().filter(|one| one.file.has_profile()) {
+        let line = printable(&format!("{}: {}: {}", one.file.name, one.title(), summary(one)));
+        text.push_str(&line);
+        text.push('\n');
     }
     text
 }
@@ -37,10 +45,9 @@ fn summary(one: &Checked<'_>) -> String {
                 .collect();
             format!("valid, {}, {}", proven.canonical.digest, sizes.join(", "))
         }
-        Some(Verdict::Invalid(refused)) => match refused.findings.len() {
-            1 => "INVALID, 1 finding".to_owned(),
-            n => format!("INVALID, {n} findings"),
-        },
+        Some(Verdict::Invalid(refused)) => {
+            format!("INVALID, {}", count(refused.findings.total(), "finding"))
+        }
         Some(Verdict::Unknown(reason)) => format!("could not be proven: {reason}"),
     }
 }
@@ -51,22 +58,28 @@ fn annotated(one: &Checked<'_>, finding: &Finding) -> String {
         Class::NotPortable => Level::WARNING,
         Class::Lint => Level::NOTE,
     };
-    let message = match finding.field.as_str() {
+    let message = printable(&match finding.field.as_str() {
         "" => finding.message.clone(),
         field => format!("{field}: {}", finding.message),
-    };
+    });
     let title = level.primary_title(&message).id(finding.code.as_str());
     let place = finding
         .location
         .and_then(|location| excerpt(&one.file.text, location));
+    // What a renderer does to control characters is its own affair.
+    let (path, title_of) = (printable(&one.file.name), printable(&one.title()));
     let group = match place {
         Some(excerpt) => title.element(
             Snippet::source(excerpt.source)
                 .line_start(excerpt.line)
-                .path(&one.file.name)
+                .path(&path)
                 .annotation(AnnotationKind::Primary.span(excerpt.word)),
         ),
-        None => title.element(Level::NOTE.message(format!("in {}, {}", one.file.name, one.title()))),
+        None => title.element(Level::NOTE.message(format!("in {path}, {title_of}"))),
+    };
+    let group = match help(finding.code) {
+        Some(help) => group.element(Level::HELP.message(help)),
+        None => group,
     };
     Renderer::styled().decor_style(DecorStyle::Ascii).render(&[group])
 }

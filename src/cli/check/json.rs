@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Checked;
 use crate::proof::Verdict;
+use crate::text::printable_json;
 
 /// One document.
 #[derive(Serialize)]
@@ -20,6 +21,9 @@ struct Document<'a> {
     digest: Option<String>,
     filters: Vec<Filter<'a>>,
     findings: Vec<Finding>,
+    /// With those that are not listed.
+    #[serde(rename = "findingsTotal")]
+    findings_total: usize,
 }
 
 #[derive(Serialize)]
@@ -43,7 +47,7 @@ struct Finding {
 /// An array with an object for each document, and a newline.
 pub(super) fn render(checked: &[Checked<'_>]) -> serde_json::Result<String> {
     let documents: Vec<_> = checked.iter().map(document).collect();
-    Ok(serde_json::to_string_pretty(&documents)? + "\n")
+    Ok(printable_json(&serde_json::to_string_pretty(&documents)?) + "\n")
 }
 
 fn document<'a>(one: &'a Checked<'_>) -> Document<'a> {
@@ -57,7 +61,9 @@ fn document<'a>(one: &'a Checked<'_>) -> Document<'a> {
         Some(Verdict::Valid(proven)) => proven.filters.as_slice(),
         _ => &[],
     };
+    let findings: Vec<_> = one.findings();
     Document {
+        findings_total: findings.len() + one.unlisted(),
         file: &one.file.name,
         line: one.line(),
         name: one.title(),
@@ -71,8 +77,7 @@ fn document<'a>(one: &'a Checked<'_>) -> Document<'a> {
                 instructions: *instructions,
             })
             .collect(),
-        findings: one
-            .findings()
+        findings: findings
             .into_iter()
             .map(|finding| Finding {
                 code: finding.code.as_str(),

@@ -1,0 +1,61 @@
+//! What the command line says of a finding beside its message.
+
+use crate::profile::{Class, Code, Finding};
+use crate::text::printable;
+
+/// How loud it is.
+pub(super) const fn level(class: Class) -> &'static str {
+    match class {
+        Class::Invalid => "error",
+        Class::NotPortable => "warning",
+        Class::Lint => "note",
+    }
+}
+
+/// Which option of `check` and `install` bears on it. An agent has the same option, but who reads its finding
+/// is not who runs it.
+pub(super) fn help(code: Code) -> Option<&'static str> {
+    (code == Code::ListenerNotAllowed).then_some("--listener-prefix DIR allows sockets beneath DIR")
+}
+
+/// On one line, after the place: `web.yaml:7:5: error[unknown-key]: spec.arg: unknown key`.
+pub(super) fn line(place: &str, finding: &Finding) -> String {
+    let field = match finding.field.as_str() {
+        "" => String::new(),
+        field => format!("{field}: "),
+    };
+    let help = help(finding.code).map_or_else(String::new, |help| format!(" ({help})"));
+    printable(&format!(
+        "{place}: {}[{}]: {field}{}{help}",
+        level(finding.class()),
+        finding.code,
+        finding.message
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::FieldPath;
+
+    #[test]
+    fn a_line_names_place_level_code_and_field_and_cannot_steer_a_terminal() {
+        let field = FieldPath::root().key("syscalls");
+        let finding = Finding::new(Code::UnknownSyscall, field, "no \u{1b}[2J\nsuch");
+        assert_eq!(
+            line("a\u{9b}.json:1:2", &finding),
+            "a .json:1:2: warning[unknown-syscall]: syscalls: no  [2J such"
+        );
+    }
+
+    #[test]
+    fn the_option_that_would_allow_a_listener_is_named() {
+        let finding = Finding::new(Code::ListenerNotAllowed, FieldPath::root(), "no");
+        assert!(line("a", &finding).ends_with("no (--listener-prefix DIR allows sockets beneath DIR)"));
+        assert!(
+            Code::ALL
+                .iter()
+                .all(|code| help(*code).is_some() == (*code == Code::ListenerNotAllowed))
+        );
+    }
+}
