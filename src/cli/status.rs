@@ -9,7 +9,7 @@ mod print;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -20,22 +20,30 @@ use self::count::{Counted, NodeView, ProfileView, count};
 use super::client;
 use crate::api::{RawSeccompProfile, SeccompNode};
 use crate::profile::ProfileName;
+use crate::text::chain;
 
 /// Objects per request.
 const PAGE: u32 = 500;
 
-/// Counts what the nodes report; needs the role `callgate-viewer`, and for profiles with a nodeSelector the right to
-/// list nodes.
+/// Shows where each profile of a cluster is installed, failed and in use
+///
+/// Counts what the nodes report now. With a profile, also says why nodes do not have it, and what the
+/// proofs found. Needs the role callgate-viewer, and for profiles with a nodeSelector the right to list
+/// nodes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  callgate status
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
+  callgate status                              # every profile of every namespace
   callgate status --namespace team-a
   callgate status team-a/web
-  callgate status web --namespace team-a --output json")]
+  callgate status web                          # in the namespace of your current context
+  callgate status web --namespace team-a --output json"
+)]
 pub(super) struct Args {
-    /// One profile, in detail: NAMESPACE/NAME, or NAME with --namespace
+    /// One profile, in detail: NAMESPACE/NAME, or NAME in the namespace given or of the context
     profile: Option<String>,
-    /// Only the profiles of this namespace
+    /// Only the profiles of this namespace (default: all; for NAME, the namespace of the context)
     #[arg(short, long)]
     namespace: Option<String>,
     /// How it is printed
@@ -64,8 +72,8 @@ impl Args {
         client::person(self.kubeconfig.clone(), self.context.clone()).await
     }
 
-    /// Which profiles are asked for.
-    fn wanted(&self) -> anyhow::Result<Wanted> {
+    /// Which profiles are asked for. `current` is the namespace of the context.
+    fn wanted(&self, current: &str) -> anyhow::Result<Wanted> {
         let Some(profile) = &self.profile else {
             return Ok(self.namespace.clone().map_or(Wanted::All, Wanted::Namespace));
         };
@@ -76,7 +84,7 @@ impl Args {
             (Some(namespace), Some(_)) => {
                 bail!("{profile:?} is not in namespace {namespace:?}: leave one of them out")
             }
-            (None, None) => bail!("which namespace? Write NAMESPACE/{profile}, or add --namespace NAMESPACE"),
+            (None, None) => ProfileName::new(current, profile),
         };
         Ok(Wanted::One(name?))
     }
@@ -91,25 +99,31 @@ enum Wanted {
 
 /// Reads every report once, and prints.
 pub(super) async fn run(args: Args, client: Client, out: &mut impl Write) -> anyhow::Result<()> {
-    let wanted = args.wanted()?;
+    let wanted = args.wanted(client.default_namespace())?;
     let profiles = match &wanted {
-        Wanted::All => list(Api::<RawSeccompProfile>::all(client.clone())).await?,
-        Wanted::Namespace(namespace) => list(Api::namespaced(client.clone(), namespace)).await?,
+        Wanted::All => list(Api::<RawSeccompProfile>::all(client.clone()))
+            .await
+            .map_err(|error| cannot_read("seccompprofiles", &error))?,
+        Wanted::Namespace(namespace) => list(Api::namespaced(client.clone(), namespace))
+            .await
+            .map_err(|error| cannot_read(&format!("seccompprofiles of namespace {namespace}"), &error))?,
         Wanted::One(name) => {
             let api = Api::<RawSeccompProfile>::namespaced(client.clone(), name.namespace());
             let found = api
                 .get_opt(name.name())
                 .await
-                .with_context(|| cannot_read("seccompprofiles"))?;
+                .map_err(|error| cannot_read(&format!("SeccompProfile {name}"), &error))?;
             vec![found.with_context(|| format!("there is no SeccompProfile {name}"))?]
         }
     };
-    let reports = list(Api::<DeserializeGuard<SeccompNode>>::all(client.clone())).await?;
+    let reports = list(Api::<DeserializeGuard<SeccompNode>>::all(client.clone()))
+        .await
+        .map_err(|error| cannot_read("seccompnodes", &error))?;
     let nodes = match list(Api::<PartialObjectMeta<Node>>::all(client)).await {
         Ok(nodes) => Some(nodes),
         // Their labels matter only to profiles with a selector.
-        Err(error) if is_forbidden(&error) => None,
-        Err(error) => return Err(error),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => None,
+        Err(error) => return Err(cannot_read("nodes", &error)),
     };
     let has_labels = nodes.is_some();
     let nodes = NodeView::join(reports, nodes);
@@ -133,17 +147,14 @@ pub(super) async fn run(args: Args, client: Client, out: &mut impl Write) -> any
 }
 
 /// All objects, page by page.
-async fn list<K>(api: Api<K>) -> anyhow::Result<Vec<K>>
+async fn list<K>(api: Api<K>) -> kube::Result<Vec<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let mut parameters = ListParams::default().limit(PAGE);
     let mut all = Vec::new();
     loop {
-        let page = api
-            .list(&parameters)
-            .await
-            .with_context(|| cannot_read(&K::plural(&())))?;
+        let page = api.list(&parameters).await?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
@@ -152,14 +163,21 @@ where
     }
 }
 
-fn cannot_read(resource: &str) -> String {
-    format!(
-        "cannot read {resource} (is Callgate installed in this cluster, and are you bound to callgate-viewer?)"
-    )
-}
-
-fn is_forbidden(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.is_forbidden())
+/// What went wrong, and what to do where that is known.
+fn cannot_read(what: &str, error: &kube::Error) -> anyhow::Error {
+    let kube::Error::Api(status) = error else {
+        return anyhow!(
+            "cannot read {what}: the API server cannot be reached: {}",
+            chain(error)
+        );
+    };
+    let cure = match status.code {
+        401 => "; the credentials of this context are not valid (any more)",
+        403 => "; have yourself bound to the ClusterRole callgate-viewer",
+        404 => "; install Callgate's custom resources: callgate crds | kubectl apply --server-side -f -",
+        _ => "",
+    };
+    anyhow!("cannot read {what}: {}{cure}", status.message.trim_end())
 }
 
 #[cfg(test)]
@@ -178,7 +196,7 @@ mod tests {
         let args = Cli::try_parse_from([&["status"], arguments].concat())
             .unwrap()
             .args;
-        args.wanted().map_err(|error| error.to_string())
+        args.wanted("current").map_err(|error| error.to_string())
     }
 
     #[test]
@@ -192,11 +210,29 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_mean_anything_is_asked_back() {
-        assert_eq!(
-            wanted(&["web"]).unwrap_err(),
-            "which namespace? Write NAMESPACE/web, or add --namespace NAMESPACE"
-        );
+    fn a_name_alone_is_looked_for_where_kubectl_would() {
+        assert_eq!(wanted(&["web"]), Ok(Wanted::One("current/web".parse().unwrap())));
+    }
+
+    #[test]
+    fn what_the_api_server_answers_is_said_once_with_a_cure() {
+        let answer = |code, message: &str| {
+            let status = kube::core::Status {
+                message: message.to_owned(),
+                code,
+                ..kube::core::Status::default()
+            };
+            cannot_read("nodes", &kube::Error::Api(Box::new(status))).to_string()
+        };
+        assert_eq!(answer(500, "etcd is away"), "cannot read nodes: etcd is away");
+        assert!(answer(403, "nodes is forbidden").contains("callgate-viewer"));
+        assert!(answer(404, "the server could not find it").contains("callgate crds | kubectl apply"));
+        let unreached = cannot_read("nodes", &kube::Error::Service("connection refused".into())).to_string();
+        assert_eq!(unreached.matches("connection refused").count(), 1, "{unreached}");
+    }
+
+    #[test]
+    fn a_name_that_contradicts_the_namespace_or_is_none_is_refused() {
         assert!(
             wanted(&["team/web", "-n", "other"])
                 .unwrap_err()

@@ -8,7 +8,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use serde::Serialize;
 
 use crate::api::{
-    Condition, ConditionStatus, LiveSet, RawSeccompProfile, SeccompNode, SeccompProfileStatus, Tried,
+    Condition, ConditionStatus, Finding, LiveSet, RawSeccompProfile, SeccompNode, SeccompProfileStatus, Tried,
 };
 use crate::profile::{Digest, ProfileName, parse_spec};
 
@@ -69,6 +69,9 @@ pub(super) struct Counted {
     pub(super) no_report: Vec<String>,
     /// Nodes on which running pods use it.
     pub(super) in_use: Vec<String>,
+    /// What the proofs found in this generation, as far as status lists it.
+    pub(super) findings: Vec<Finding>,
+    pub(super) findings_total: usize,
     #[serde(skip)]
     pub(super) has_selector: bool,
 }
@@ -128,6 +131,13 @@ impl ProfileView {
             .conditions
             .iter()
             .find(|condition| condition.type_ == type_)
+    }
+
+    fn findings_total(&self) -> usize {
+        let total = self.status.findings_total.unwrap_or_default();
+        usize::try_from(total)
+            .unwrap_or(usize::MAX)
+            .max(self.status.findings.len())
     }
 
     fn is_invalid(&self) -> bool {
@@ -254,6 +264,8 @@ pub(super) fn count(profile: &ProfileView, nodes: &BTreeMap<String, NodeView>) -
         failed: Vec::new(),
         no_report: Vec::new(),
         in_use: Vec::new(),
+        findings: profile.status.findings.clone(),
+        findings_total: profile.findings_total(),
         has_selector: !profile.selector.is_empty(),
     };
     for (node_name, node) in nodes {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::count::{Counted, Judged};
+use crate::text::{printable, printable_json};
 
 /// Names of nodes on one line.
 const MAX_NAMED: usize = 8;
@@ -81,16 +82,41 @@ pub(super) fn detail(profile: &Counted, out: &mut impl Write) -> io::Result<()> 
         ]
     }));
     if rows.len() == 1 {
-        return writeln!(out, "\nNo node is selected.");
+        writeln!(out, "\nNo node is selected.")?;
+    } else {
+        writeln!(out)?;
+        columns(&rows, out)?;
     }
+    findings(profile, out)
+}
+
+/// What the proofs found.
+fn findings(profile: &Counted, out: &mut impl Write) -> io::Result<()> {
+    if profile.findings_total == 0 {
+        return Ok(());
+    }
+    let mut rows = vec![["CLASS", "FINDING", "FIELD", "MESSAGE"].map(str::to_owned)];
+    rows.extend(profile.findings.iter().map(|finding| {
+        [&finding.class, &finding.code, &finding.field, &finding.message].map(|cell| printable(cell))
+    }));
     writeln!(out)?;
-    columns(&rows, out)
+    columns(&rows, out)?;
+    match profile.findings_total - profile.findings.len() {
+        0 => Ok(()),
+        more => writeln!(
+            out,
+            "... and {more} more: callgate check shows all of a file, with their places"
+        ),
+    }
 }
 
 /// A list, also of one.
 pub(super) fn json(profiles: &[Counted], out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, profiles)?;
-    writeln!(out)
+    writeln!(
+        out,
+        "{}",
+        printable_json(&serde_json::to_string_pretty(profiles)?)
+    )
 }
 
 fn installed(profile: &Counted) -> String {
@@ -143,13 +169,6 @@ fn columns<const N: usize>(rows: &[[String; N]], out: &mut impl Write) -> io::Re
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
-}
-
-/// What others wrote, on one line and without codes that a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 #[cfg(test)]
@@ -236,6 +255,44 @@ mod tests {
             shown.lines().all(|line| !line.starts_with("team/web True")),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn what_the_proofs_found_is_shown_on_one_line_each_and_cannot_steer_a_terminal() {
+        let found = |class: &str, code: &str, field: &str, message: &str| json!({"class": class, "code": code, "field": field, "message": message});
+        let status = |generation: i64| {
+            json!({"observedGeneration": generation, "findingsTotal": 5, "findings": [
+                found("invalid", "bad-value", "spec.defaultAction", "no such\naction"),
+                found("not-portable", "unknown-syscall", "", "\u{1b}]0;title\u{7}opne \u{9b}2J"),
+            ]})
+        };
+        let shown = |generation| {
+            let profile = profile(&allow_all(), &status(generation));
+            let counted = count(&ProfileView::of(&profile), &cluster(&profile));
+            text(|out| detail(&counted, out))
+        };
+        let now = shown(3);
+        assert!(
+            now.ends_with(
+                "\nCLASS          FINDING           FIELD                MESSAGE\n\
+                 invalid        bad-value         spec.defaultAction   no such action\n\
+                 not-portable   unknown-syscall                         ]0;title opne  2J\n\
+                 ... and 3 more: callgate check shows all of a file, with their places\n"
+            ),
+            "{now}"
+        );
+        assert!(!now.chars().any(|c| c.is_control() && c != '\n'), "{now:?}");
+        assert!(!shown(2).contains("CLASS"), "an older generation was judged");
+    }
+
+    #[test]
+    fn json_holds_no_control_character_of_others() {
+        let mut counted = counted();
+        counted.failed[0].message = "\u{1b}[2J\u{9b}\u{7f}".to_owned();
+        let shown = text(|out| json(&[counted], out));
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        let read: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read[0]["failed"][0]["message"], "\u{1b}[2J\u{9b}\u{7f}");
     }
 
     #[test]
