@@ -56,10 +56,7 @@ fn callgate(folder: &Path, arguments: &[&str], input: &str) -> Ran {
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = TempDir::new().unwrap();
     for (name, text) in files {
-        fs::File::create(folder.path().join(name))
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
+        fs::write(folder.path().join(name), text).unwrap();
     }
     folder
 }
@@ -145,23 +142,113 @@ fn standard_input_may_hold_many_documents_and_other_kinds_are_skipped() {
 
 #[test]
 fn what_cannot_be_read_is_exit_code_2_and_the_rest_is_still_checked() {
-    let folder = folder(&[
-        ("good.json", GOOD),
-        ("namespace.yaml", "apiVersion: v1\nkind: Namespace\n"),
-    ]);
-    let ran = callgate(
-        folder.path(),
-        &["check", "missing.json", "good.json", "namespace.yaml"],
-        "",
-    );
+    let folder = folder(&[("good.json", GOOD)]);
+    let ran = callgate(folder.path(), &["check", "missing.json", "good.json"], "");
     assert_eq!(ran.code, 2);
     assert!(ran.out.contains("good.json: OCI profile: valid"), "{}", ran.out);
     assert!(ran.err.contains("cannot open missing.json"), "{}", ran.err);
+}
+
+#[test]
+fn files_of_other_kinds_are_noted_and_fail_nothing_unless_there_is_no_profile_at_all() {
+    let folder = folder(&[
+        ("good.json", GOOD),
+        ("namespace.yaml", "apiVersion: v1\nkind: Namespace\n"),
+        (
+            "list.json",
+            r#"{"apiVersion": "v1", "kind": "List", "items": []}"#,
+        ),
+    ]);
+    let ran = callgate(
+        folder.path(),
+        &["check", "good.json", "namespace.yaml", "list.json"],
+        "",
+    );
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     assert!(
-        ran.err.contains("namespace.yaml holds no seccomp profile"),
+        ran.err.contains("no SeccompProfile in namespace.yaml"),
         "{}",
         ran.err
     );
+    assert!(ran.err.contains("no SeccompProfile in list.json"), "{}", ran.err);
+    assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
+
+    let ran = callgate(folder.path(), &["check", "namespace.yaml", "list.json"], "");
+    assert_eq!(ran.code, 2, "{}{}", ran.out, ran.err);
+    assert!(
+        ran.err.contains("no seccomp profile was found at all"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn a_folder_is_checked_with_all_below_it() {
+    let folder = folder(&[("deployment.yaml", "apiVersion: apps/v1\nkind: Deployment\n")]);
+    let write = |name: &str, text: &str| {
+        fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+        fs::write(folder.path().join(name), text).unwrap();
+    };
+    write("empty/notes.txt", "{");
+    write(".github/workflow.yaml", "on: push");
+    let none = callgate(folder.path(), &["check", "."], "");
+    assert_eq!(none.code, 2, "{}{}", none.out, none.err);
+    assert!(
+        none.err.contains("no SeccompProfile in 1 of 1 file below ."),
+        "{}",
+        none.err
+    );
+
+    write("a/b/good.json", GOOD);
+    let good = callgate(folder.path(), &["check", "."], "");
+    assert_eq!(good.code, 0, "{}{}", good.out, good.err);
+    assert!(
+        good.out.contains("a/b/good.json: OCI profile: valid"),
+        "{}",
+        good.out
+    );
+
+    write("a/web.yml", MANIFEST);
+    let bad = callgate(folder.path(), &["check", "."], "");
+    assert_eq!(bad.code, 1, "{}{}", bad.out, bad.err);
+    assert!(bad.out.contains("a/web.yml: shop/web: INVALID"), "{}", bad.out);
+}
+
+#[test]
+fn findings_that_are_not_listed_are_counted() {
+    let keys: Vec<String> = (0..250).map(|n| format!("\"k{n}\": 0")).collect();
+    let text = format!("{{\"defaultAction\": \"SCMP_ACT_ALLOW\", {}}}", keys.join(","));
+    let human = callgate(Path::new("."), &["check", "-"], &text);
+    assert_eq!(human.code, 1);
+    assert!(
+        human
+            .out
+            .contains("... and 150 more findings in standard input, OCI profile"),
+        "{}",
+        human.out
+    );
+    assert!(human.out.contains("INVALID, 250 findings"), "{}", human.out);
+    let json = callgate(Path::new("."), &["check", "--format", "json", "-"], &text);
+    let documents: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(documents[0]["findings"].as_array().unwrap().len(), 100);
+    assert_eq!(documents[0]["findingsTotal"], 250);
+}
+
+#[test]
+fn what_a_file_holds_cannot_steer_a_terminal() {
+    let text = "apiVersion: v1\nkind: \"Name\\e[2Jspace\\u009b\"\n---\n\
+                apiVersion: callgate.dev/v1alpha1\nkind: SeccompProfile\nmetadata: {name: \"a\\e]0;x\\a\"}\n\
+                spec: {defaultAction: \"\\e[2J\\u009b\", \"k\\u009b\": 1}\n";
+    for format in ["human", "json"] {
+        let ran = callgate(Path::new("."), &["check", "--format", format, "-"], text);
+        assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+        for shown in [&ran.out, &ran.err] {
+            assert!(
+                !shown.chars().any(|c| c.is_control() && c != '\n'),
+                "{format}: {shown:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -202,11 +289,12 @@ fn a_listener_path_is_refused_unless_its_directory_is_allowed() {
         "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#;
     let refused = callgate(Path::new("."), &["check", "-"], text);
     assert_eq!(refused.code, 1);
-    assert!(
-        refused.out.contains("error[listener-not-allowed]: listenerPath"),
-        "{}",
-        refused.out
-    );
+    for part in [
+        "error[listener-not-allowed]: listenerPath",
+        "help: --listener-prefix DIR allows sockets beneath DIR",
+    ] {
+        assert!(refused.out.contains(part), "{}", refused.out);
+    }
     let allowed = callgate(
         Path::new("."),
         &["check", "--listener-prefix", "/run/agents", "-"],
@@ -232,7 +320,12 @@ fn install_writes_what_passes_leaves_out_what_does_not_and_prunes_only_when_aske
         ran.out
     );
     assert!(ran.out.contains("refused    default/clash"), "{}", ran.out);
-    assert!(ran.err.contains("clash.json:3:2: syscalls[1]"), "{}", ran.err);
+    assert!(
+        ran.err
+            .contains("clash.json:3:2: error[compile-failed]: syscalls[1]"),
+        "{}",
+        ran.err
+    );
     let good = root.path().join("callgate/default/good.json");
     assert!(good.is_file());
     assert!(!root.path().join("callgate/default/clash.json").exists());
@@ -277,25 +370,120 @@ fn install_writes_what_passes_leaves_out_what_does_not_and_prunes_only_when_aske
 }
 
 #[test]
-fn install_refuses_two_profiles_of_one_name_and_names_with_path_tricks_before_it_writes() {
+fn install_goes_on_past_files_that_are_bad_and_names_each() {
     let root = TempDir::new().unwrap();
     let root_path = root.path().to_str().unwrap();
     let manifest = MANIFEST.replace("    arg: []\n", "");
-    let twice = folder(&[("a.yaml", &manifest), ("b.yaml", &manifest)]);
-    let ran = callgate(twice.path(), &["install", ".", "--seccomp-root", root_path], "");
-    assert_eq!(ran.code, 2);
+    let profiles = folder(&[
+        ("a.yaml", &manifest),
+        ("b.yaml", &manifest),
+        ("good.json", GOOD),
+        ("Bad Name.json", GOOD),
+        ("syntax.yaml", "kind: ["),
+        (
+            "trick.yaml",
+            &manifest.replace("name: web", "name: ../../../etc/web"),
+        ),
+    ]);
+    let install = || {
+        callgate(
+            profiles.path(),
+            &["install", ".", "--seccomp-root", root_path],
+            "",
+        )
+    };
+    let ran = install();
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("installed  default/good"), "{}", ran.out);
+    assert!(ran.out.contains("refused    shop/web"), "{}", ran.out);
+    for part in [
+        "b.yaml:1: shop/web is defined in ./a.yaml:1 as well",
+        "Bad Name.json: profile name \"Bad Name\"",
+        "syntax.yaml:",
+        "trick.yaml:3:18: error[bad-name]: metadata.name: ",
+    ] {
+        assert!(ran.err.contains(part), "{part} in {}", ran.err);
+    }
+    assert!(!root.path().join("callgate/shop").exists());
+
+    fs::write(profiles.path().join("binary.json"), [0xff, 0xfe]).unwrap();
+    let ran = install();
+    assert_eq!(ran.code, 2, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("unchanged  default/good"), "{}", ran.out);
+    assert!(ran.err.contains("binary.json is not UTF-8 text"), "{}", ran.err);
+}
+
+#[test]
+fn install_prunes_nothing_while_a_file_might_name_it() {
+    let root = TempDir::new().unwrap();
+    let root_path = root.path().to_str().unwrap();
+    let profiles = folder(&[("good.json", GOOD), ("other.json", GOOD)]);
+    let install = || {
+        let arguments = ["install", ".", "--seccomp-root", root_path, "--prune"];
+        callgate(profiles.path(), &arguments, "")
+    };
+    assert_eq!(install().code, 0);
+    let other = root.path().join("callgate/default/other.json");
+    let path = |name: &str| profiles.path().join(name);
+    fs::remove_file(path("other.json")).unwrap();
+
+    fs::write(path("other.yaml"), "kind: [").unwrap();
+    let ran = install();
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("kept       default/other"), "{}", ran.out);
     assert!(
         ran.err
-            .contains("b.yaml:1: shop/web is defined in ./a.yaml already"),
+            .contains("nothing was pruned: which profiles ./other.yaml"),
         "{}",
         ran.err
     );
+    assert!(other.is_file());
 
-    let trick = folder(&[("a.yaml", &manifest.replace("name: web", "name: ../../../etc/web"))]);
-    let ran = callgate(trick.path(), &["install", ".", "--seccomp-root", root_path], "");
+    // Also where nothing else is left in the folder.
+    fs::rename(path("good.json"), path("good.txt")).unwrap();
+    let ran = install();
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("nothing was pruned"), "{}", ran.err);
+    fs::rename(path("good.txt"), path("good.json")).unwrap();
+
+    fs::remove_file(path("other.yaml")).unwrap();
+    let ran = install();
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("removed    default/other"), "{}", ran.out);
+    assert!(!other.exists());
+}
+
+#[test]
+fn install_tells_the_warnings_of_what_it_installs() {
+    let typo = GOOD.replace("mkdir", "mkdri");
+    let profiles = folder(&[("typo.json", &typo)]);
+    let root = TempDir::new().unwrap();
+    let arguments = ["install", ".", "--seccomp-root", root.path().to_str().unwrap()];
+    for state in ["installed", "unchanged"] {
+        let ran = callgate(profiles.path(), &arguments, "");
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        assert!(ran.out.starts_with(state), "{}", ran.out);
+        assert!(
+            ran.err
+                .contains("./typo.json:2:14: warning[unknown-syscall]: syscalls: libseccomp "),
+            "{}",
+            ran.err
+        );
+        assert!(ran.err.contains("mkdri"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn install_says_how_to_get_a_seccomp_root_that_is_not_there() {
+    let profiles = folder(&[("good.json", GOOD)]);
+    let ran = callgate(
+        profiles.path(),
+        &["install", ".", "--seccomp-root", "/nonexistent/seccomp"],
+        "",
+    );
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("../../../etc/web"), "{}", ran.err);
-    assert!(!root.path().join("callgate").exists());
+    assert!(ran.err.contains("mkdir -p /nonexistent/seccomp"), "{}", ran.err);
+    assert!(!ran.err.contains("restart"), "{}", ran.err);
 }
 
 #[test]
@@ -328,6 +516,65 @@ fn crds_prints_what_the_folder_crds_holds() {
 }
 
 #[test]
+fn crds_makes_the_folder_that_it_is_to_write() {
+    let folder = TempDir::new().unwrap();
+    let ran = callgate(folder.path(), &["crds", "--dir", "new/crds"], "");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(fs::read_dir(folder.path().join("new/crds")).unwrap().count(), 2);
+    fs::write(folder.path().join("file"), "").unwrap();
+    let ran = callgate(folder.path(), &["crds", "--dir", "file"], "");
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("cannot make folder file"), "{}", ran.err);
+}
+
+#[test]
+fn status_looks_in_the_namespace_of_the_context_unless_told_otherwise() {
+    // Nothing listens there: what is asked for is in the complaint.
+    let kubeconfig = "\
+apiVersion: v1
+kind: Config
+current-context: mine
+clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: u, user: {}}]
+contexts:
+- {name: mine, context: {cluster: c, user: u, namespace: team-a}}
+- {name: other, context: {cluster: c, user: u}}
+";
+    let folder = folder(&[("config", kubeconfig)]);
+    for (arguments, asked) in [
+        (&["web"][..], "team-a/web"),
+        (&["web", "--context", "other"], "default/web"),
+        (&["web", "-n", "team-b"], "team-b/web"),
+        (&["team-c/web"], "team-c/web"),
+    ] {
+        let arguments = [&["status", "--kubeconfig", "config"], arguments].concat();
+        let ran = callgate(folder.path(), &arguments, "");
+        assert_eq!(ran.code, 2);
+        assert!(
+            ran.err
+                .contains(&format!("cannot read SeccompProfile {asked}: the API server")),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_used_is_explained_once() {
+    let folder = folder(&[("broken", "clusters: 7\n")]);
+    for name in ["missing", "broken"] {
+        let ran = callgate(folder.path(), &["status", "--kubeconfig", name], "");
+        assert_eq!(ran.code, 2);
+        assert_eq!(ran.err.matches(name).count(), 1, "{}", ran.err);
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+        let parts: Vec<&str> = ran.err.trim().split(": ").collect();
+        for (at, part) in parts.iter().enumerate() {
+            assert!(!parts[..at].contains(part), "{part} twice in {}", ran.err);
+        }
+    }
+}
+
+#[test]
 fn a_daemon_outside_a_cluster_says_how_to_name_one() {
     let root = TempDir::new().unwrap();
     let root_path = root.path().to_str().unwrap();
@@ -352,8 +599,24 @@ fn completions_and_help_need_nothing() {
         (completions.code, completions.out.contains("_callgate")),
         (0, true)
     );
-    let help = callgate(Path::new("."), &["check", "--help"], "");
-    assert_eq!((help.code, help.out.contains("Examples:")), (0, true));
+    for command in [
+        &["--help"][..],
+        &["agent", "--help"],
+        &["check", "--help"],
+        &["completions", "--help"],
+        &["controller", "--help"],
+        &["crds", "--help"],
+        &["install", "--help"],
+        &["status", "--help"],
+    ] {
+        let help = callgate(Path::new("."), command, "");
+        assert_eq!(
+            (help.code, help.out.contains("\n  callgate ")),
+            (0, true),
+            "{command:?}: {}",
+            help.out
+        );
+    }
     assert!(
         !callgate(Path::new("."), &["--help"], "")
             .out

@@ -1,25 +1,35 @@
 //! `callgate install`: the agent's job, with a folder in place of an API server.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+mod folder;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 
-use super::{run, source_files};
+use self::folder::{Candidate, Wanted};
+use super::{finding, run};
 use crate::filter::libseccomp_version;
-use crate::profile::{Digest, Finding, ProfileName, SourceDocument, SourceKind, SourceProfile};
+use crate::profile::{Digest, Finding, ProfileName};
 use crate::proof::{Prover, Verdict};
-use crate::store::{Origin, Owner, ProvenWith, Store};
+use crate::store::{Origin, Owner, ProvenWith, Store, StoreError};
 
-/// For nodes without a cluster, node images and CI. Proves each profile on this machine and writes those that pass
-/// to ROOT/callgate/NAMESPACE/NAME.json, as an agent does. A version that does not pass leaves the file of the last
-/// one that did. When an agent takes over the node, it adopts the files whose profiles the cluster has, and leaves the
-/// others alone. nodeSelector is not looked at: the folder is for this machine.
+/// Installs a folder of profiles on this machine, without a cluster
+///
+/// For bare nodes, node images and CI. Proves each profile on this machine and writes those that pass
+/// to ROOT/callgate/NAMESPACE/NAME.json, as an agent does. What does not pass, or cannot be read, is
+/// named and left out; the file of the last version that passed stays. When an agent takes over the
+/// node, it adopts the files whose profiles the cluster has, and leaves the others alone.
+///
+/// Subfolders, hidden files and objects of other kinds are left out. A nodeSelector is not looked at:
+/// the folder is for this machine.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 everything is installed, 1 some profiles are invalid and were left out, 2 something failed.
+    verbatim_doc_comment,
+    after_help = "Exit codes:
+  0  everything is installed
+  1  some profiles are invalid and were left out
+  2  a file could not be read, or something else failed
 
 Examples:
   callgate install profiles/ --seccomp-root /var/lib/kubelet/seccomp
@@ -29,13 +39,13 @@ pub(super) struct Args {
     /// Folder of .yaml, .yml and .json files
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The kubelet's seccomp directory, `seccomp` in its root directory
+    /// The kubelet's seccomp directory: seccomp in its root directory. It must exist
     #[arg(long, value_name = "ROOT")]
     seccomp_root: PathBuf,
-    /// Remove what an earlier run installed and the folder no longer names
+    /// Remove what an earlier run installed and the folder no longer names; nothing while a file cannot be read
     #[arg(long)]
     prune: bool,
-    /// Namespace of profiles that name none; an OCI JSON file is named after its file
+    /// Namespace of an OCI JSON file, which names none; its name is that of the file
     #[arg(short, long, default_value = "default")]
     namespace: String,
     /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
@@ -43,25 +53,42 @@ pub(super) struct Args {
     listener_prefixes: Vec<String>,
 }
 
-/// One profile of the folder.
-struct Candidate {
-    file: String,
-    profile: Box<SourceProfile>,
-}
-
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let candidates = read_folder(&args.folder, &args.namespace)?;
+    let wanted = folder::read(&args.folder, &args.namespace)?;
+    let mut outcome = Outcome {
+        invalid: wanted.has_invalid(),
+        failed: wanted.has_unread(),
+    };
+    for complaint in wanted.complaints() {
+        run::tell(complaint);
+    }
+    if wanted.profiles.is_empty() {
+        if outcome.invalid || outcome.failed {
+            if let Some(file) = wanted.nameless().filter(|_| args.prune) {
+                run::tell(&nothing_pruned(file));
+            }
+            return Ok(outcome.exit_code());
+        }
+        bail!(
+            "{} holds no seccomp profile (.yaml, .yml or .json)",
+            args.folder.display()
+        );
+    }
     run::with_prover(args.listener_prefixes.clone(), async |prover| {
-        let mut store = Store::open(&args.seccomp_root, Some(&Owner::Install))?;
+        let mut store = Store::open(&args.seccomp_root, Some(&Owner::Install)).map_err(explain)?;
         // What a crash or another hand left is mended first, so that "unchanged" below is true.
         store.repair()?;
         let proof = ProvenWith::here(libseccomp_version());
-        let mut outcome = Outcome::default();
-        for (name, candidate) in &candidates {
-            install(&prover, &mut store, &proof, name, candidate, &mut outcome).await?;
+        for (name, candidate) in &wanted.profiles {
+            match candidate {
+                Candidate::One(source) => {
+                    install(&prover, &mut store, &proof, name, source, &mut outcome).await?;
+                }
+                Candidate::Several => say(&format!("refused    {name}{}", kept(live(&store, name))))?,
+            }
         }
         if args.prune {
-            prune(&mut store, |name| candidates.contains_key(name))?;
+            prune(&mut store, &wanted)?;
         }
         Ok(outcome.exit_code())
     })
@@ -69,14 +96,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 #[derive(Debug, Default)]
 struct Outcome {
+    /// A profile is invalid, and was left out.
     invalid: bool,
-    unknown: bool,
+    /// A file could not be read, or a profile not be proven.
+    failed: bool,
 }
 
 impl Outcome {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self { unknown: true, .. } => ExitCode::from(2),
+            Self { failed: true, .. } => ExitCode::from(2),
             Self { invalid: true, .. } => ExitCode::from(1),
             Self { .. } => ExitCode::SUCCESS,
         }
@@ -88,16 +117,17 @@ async fn install(
     store: &mut Store,
     proof: &ProvenWith,
     name: &ProfileName,
-    candidate: &Candidate,
+    source: &folder::Source,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let live = store.live().get(name).map(|installed| installed.file.digest);
-    let verdict = match prover.read_source(&candidate.profile) {
+    let live = live(store, name);
+    let verdict = match prover.read_source(&source.profile) {
         Ok(read) => prover.prove(name.namespace(), read).await,
         Err(refused) => Verdict::Invalid(refused),
     };
     match verdict {
         Verdict::Valid(passed) => {
+            tell(source, &passed.findings, 0);
             let digest = passed.canonical.digest;
             if live == Some(digest) {
                 store.keep(name, proof)?;
@@ -108,24 +138,37 @@ async fn install(
         }
         Verdict::Invalid(refused) => {
             outcome.invalid = true;
-            for finding in refused.findings.iter() {
-                complain(&placed(&candidate.file, &candidate.profile, finding));
-            }
+            tell(source, &refused.findings, refused.findings.unlisted());
             say(&format!("refused    {name}{}", kept(live)))
         }
         Verdict::Unknown(reason) => {
-            outcome.unknown = true;
-            complain(&format!("{}: could not be proven: {reason}", candidate.file));
+            outcome.failed = true;
+            run::tell(&format!("{}: could not be proven: {reason}", source.file));
             say(&format!("unproven   {name}{}", kept(live)))
         }
     }
+}
+
+fn live(store: &Store, name: &ProfileName) -> Option<Digest> {
+    store.live().get(name).map(|installed| installed.file.digest)
 }
 
 fn kept(live: Option<Digest>) -> String {
     live.map_or_else(String::new, |digest| format!("  keeps {digest}"))
 }
 
-fn prune(store: &mut Store, named: impl Fn(&ProfileName) -> bool) -> anyhow::Result<()> {
+/// Says what was found, each on a line.
+fn tell(source: &folder::Source, findings: &[Finding], unlisted: usize) {
+    for found in findings {
+        run::tell(&finding::line(&source.place(found), found));
+    }
+    if unlisted > 0 {
+        run::tell(&format!("{}: and {unlisted} more findings", source.file));
+    }
+}
+
+/// Removes what the folder does not name. What could not be read might name anything.
+fn prune(store: &mut Store, wanted: &Wanted) -> anyhow::Result<()> {
     let ours = store
         .live()
         .iter()
@@ -134,9 +177,16 @@ fn prune(store: &mut Store, named: impl Fn(&ProfileName) -> bool) -> anyhow::Res
     let gone: Vec<ProfileName> = ours
         .chain(store.unproven())
         .map(|(name, _)| name)
-        .filter(|name| !named(name))
+        .filter(|name| !wanted.profiles.contains_key(name))
         .cloned()
         .collect();
+    if let Some(file) = wanted.nameless() {
+        for name in &gone {
+            say(&format!("kept       {name}"))?;
+        }
+        run::tell(&nothing_pruned(file));
+        return Ok(());
+    }
     for name in gone {
         store.remove(&name)?;
         say(&format!("removed    {name}"))?;
@@ -144,74 +194,26 @@ fn prune(store: &mut Store, named: impl Fn(&ProfileName) -> bool) -> anyhow::Res
     Ok(())
 }
 
-/// Every profile of the folder under its name. An error where a file cannot be read, a profile has no name that
-/// could be a file's, or two have one name.
-fn read_folder(folder: &Path, namespace: &str) -> anyhow::Result<BTreeMap<ProfileName, Candidate>> {
-    let mut candidates = BTreeMap::new();
-    for path in source_files::in_folder(folder)? {
-        let file = source_files::read(&path)?;
-        let stem = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        for document in file.documents {
-            let SourceDocument::Profile(profile) = document else {
-                continue;
-            };
-            let place = format!("{}:{}", file.name, profile.line);
-            let name = match (profile.kind, &profile.name) {
-                (_, Some(name)) => name.clone(),
-                (SourceKind::Oci | SourceKind::RuntimeConfig, None) => {
-                    ProfileName::new(namespace, &stem).with_context(|| place.clone())?
-                }
-                (SourceKind::Manifest | SourceKind::Unreadable, None) => {
-                    bail!(unreadable(&file.name, &profile))
-                }
-            };
-            let candidate = Candidate {
-                file: file.name.clone(),
-                profile,
-            };
-            if let Some(other) = candidates.insert(name.clone(), candidate) {
-                bail!("{place}: {name} is defined in {} already", other.file);
-            }
+fn nothing_pruned(file: &str) -> String {
+    format!(
+        "nothing was pruned: which profiles {file} is to hold is not known; mend or remove it, and run this again"
+    )
+}
+
+/// In words for who runs this command: the store's own are for an agent's log.
+fn explain(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::RootGone { path, reason } => {
+            let path = path.display();
+            anyhow!(
+                "{path}: the kubelet's seccomp directory {reason}; create it (mkdir -p {path}) or name the right one \
+                 with --seccomp-root, and run this again"
+            )
         }
+        error => error.into(),
     }
-    if candidates.is_empty() {
-        bail!(
-            "{} holds no seccomp profile (.yaml, .yml or .json)",
-            folder.display()
-        );
-    }
-    Ok(candidates)
-}
-
-/// What is wrong with a document that does not even say which profile it is.
-fn unreadable(file: &str, profile: &SourceProfile) -> String {
-    let findings = profile.spec.as_ref().err().map_or(&[][..], |findings| findings);
-    let lines: Vec<String> = findings
-        .iter()
-        .map(|finding| placed(file, profile, finding))
-        .collect();
-    lines.join("\n")
-}
-
-/// A finding, after its place in the file.
-fn placed(file: &str, profile: &SourceProfile, finding: &Finding) -> String {
-    let place = finding.location.or_else(|| profile.locate(&finding.field));
-    let place = place.map_or_else(String::new, |at| format!(":{}:{}", at.line, at.column));
-    let field = match finding.field.as_str() {
-        "" => String::new(),
-        field => format!("{field}: "),
-    };
-    format!("{file}{place}: {field}{}", finding.message)
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
     run::print(format!("{line}\n").as_bytes())
-}
-
-fn complain(line: &str) {
-    // There is nobody left to tell when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "callgate: {line}");
 }
