@@ -239,8 +239,17 @@ impl Store {
             self.proofs.remember(next.file.digest, proof.clone());
             self.save(Some((name, &next)))?;
         }
-        if !self.is_intact(name, &next.file) {
-            self.put(name, &next.file)?;
+        if !self.is_intact(name, &next.file)
+            && let Err(failure) = self.put(name, &next.file)
+        {
+            // If only the last step failed, the new file is there, and may not last. The old one is to be what
+            // the caller, and the next record, take it for.
+            if let Some(before) = self.installed(name)
+                && !self.is_intact(name, &before.file)
+            {
+                _ = self.put(name, &before.file);
+            }
+            return Err(failure.into());
         }
         self.unproven.remove(name);
         self.live.insert(name.clone(), next);
@@ -261,6 +270,8 @@ impl Store {
 
     /// Takes over what the record vouches for.
     fn load(&mut self) -> Result<(), StoreError> {
+        // Tried only, as in what follows: whoever reads it says what is still wrong.
+        _ = self.place.meta.mend_mode(RECORD, FILE_MODE);
         let record = match self.place.meta.read(RECORD, Record::MAX_BYTES)? {
             Content::File { bytes, .. } => {
                 self.saved = Some(Digest::of(&bytes));

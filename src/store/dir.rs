@@ -4,15 +4,17 @@
 //! file system, and nothing blocks on a FIFO or device. Knows nothing of profiles.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat, fchmod, flock, fstat, fsync,
-    mkdirat, open, openat2, renameat, statat, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat, chmod, chown, fchmod, flock, fstat,
+    fsync, mkdirat, open, openat2, renameat, statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::Failure;
@@ -132,19 +134,28 @@ impl Dir {
         }
     }
 
-    /// Gives a directory or regular file in this one its mode back, also where the mode forbids to open it.
-    /// Whether it differed. Of anything else the mode is left as it is.
+    /// Gives a directory or regular file in this one its mode back, also where the mode forbids to open it, and
+    /// a directory its owner: whoever owns it may do there as they please. Whether anything differed.
+    ///
+    /// Anything else is left as it is, and a file with a second name too: that may be a file of others.
     pub(super) fn mend_mode(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<bool, Failure> {
         let name = name.as_ref();
         let fd = self.try_on(name, "open", self.open_beneath(name, OFlags::PATH))?;
         let stat = self.try_on(name, "look at", fstat(&fd))?;
-        if !(is_dir(&stat) || is_file(&stat)) || stat.st_mode & 0o777 == mode.as_raw_mode() {
+        if !is_dir(&stat) && !(is_file(&stat) && stat.st_nlink == 1) {
             return Ok(false);
         }
-        // An O_PATH handle takes no fchmod; its magic link does.
-        let changed = rustix::fs::chmod(magic_path(fd.as_fd()), mode);
-        self.try_on(name, "set the mode of", changed)?;
-        Ok(true)
+        // An O_PATH handle takes no fchown and no fchmod; its magic link does.
+        let path = magic_path(fd.as_fd());
+        let is_foreign = is_dir(&stat) && stat.st_uid != geteuid().as_raw();
+        if is_foreign {
+            self.try_on(name, "become the owner of", chown(&path, Some(geteuid()), None))?;
+        }
+        let has_other_mode = stat.st_mode & 0o777 != mode.as_raw_mode();
+        if has_other_mode {
+            self.try_on(name, "set the mode of", chmod(&path, mode))?;
+        }
+        Ok(is_foreign || has_other_mode)
     }
 
     /// Reads a regular file of at most `limit` bytes.
@@ -189,13 +200,8 @@ impl Dir {
         let temporary =
             temporary_name().map_err(|errno| self.failure(name, "find a temporary name for", errno))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let fd = openat2(
-            &self.fd,
-            temporary.as_str(),
-            flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            mode,
-            CONFINED,
-        );
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| openat2(&self.fd, temporary.as_str(), flags, mode, CONFINED));
         let fd = self.try_on(temporary.as_ref(), "create", fd)?;
         let written = self
             .try_on(temporary.as_ref(), "write", write_all(&fd, bytes))
@@ -275,6 +281,8 @@ impl Dir {
                 result => self.try_on(name, "remove", result).map(|()| Removed::Whole),
             };
         }
+        // Where this is denied, the calls below fail too, and say more.
+        _ = self.mend_mode(name, Mode::RWXU);
         if depth == MAX_DEPTH {
             let rest =
                 temporary_name().map_err(|errno| self.failure(name, "find a temporary name for", errno))?;
@@ -288,8 +296,6 @@ impl Dir {
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {}
                 Err(errno) => return Err(self.failure(name, "remove directory", errno)),
             }
-            // Where this is denied, the calls below fail too, and say more.
-            _ = self.mend_mode(name, Mode::RWXU);
             let dir = self.open_dir(name)?;
             for entry in dir.entries()? {
                 let removed = dir.remove_tree(&entry?, top, depth + 1)?;
@@ -315,12 +321,12 @@ impl Dir {
         }))
     }
 
-    /// Takes this directory for this process alone, until the handle or the process ends; `false` if another
-    /// has it.
-    pub(super) fn try_lock(&self) -> Result<bool, Failure> {
+    /// Takes this directory for this process alone; `None` if another has it.
+    pub(super) fn try_lock(self) -> Result<Option<Locked>, Failure> {
         match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            result => self.try_here("lock", result).map(|()| true),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => self.try_here("lock", Err(errno)),
+            Ok(()) => Ok(Some(Locked(self))),
         }
     }
 
@@ -362,6 +368,26 @@ impl Dir {
             path: self.path.join(name),
             errno,
         }
+    }
+}
+
+/// A directory that is this process's alone, until dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct Locked(Dir);
+
+impl Deref for Locked {
+    type Target = Dir;
+
+    fn deref(&self) -> &Dir {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    /// To close it would not do: a process that was just forked holds the handle too, until it runs its program,
+    /// and the lock with it.
+    fn drop(&mut self) {
+        _ = flock(&self.0.fd, FlockOperation::Unlock);
     }
 }
 

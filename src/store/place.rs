@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::dir::{Content, Dir, identity, is_temporary};
+use super::dir::{Content, Dir, Locked, identity, is_temporary};
 use super::record::{marker, parse_marker};
 use super::{Owner, StoreError};
 use crate::profile::ProfileName;
@@ -32,8 +32,8 @@ pub(super) struct Place {
     pub(super) root: Dir,
     /// `callgate`.
     pub(super) home: Dir,
-    /// `callgate/.callgate`. Holds the lock (flock(2)): it ends with the process, however that ends.
-    pub(super) meta: Dir,
+    /// `callgate/.callgate`. Its lock (flock(2)) ends with the process, however that ends.
+    pub(super) meta: Locked,
     owner: Owner,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Place {
 pub(super) enum Attended {
     /// Everything where it was.
     Same,
-    /// `callgate` had another mode: others could not read it, or could write it.
+    /// `callgate` had another mode or owner: others could not read it, or could write it.
     Reopened,
     /// `callgate` or `.callgate` is another now: files or the record may be missing.
     Replaced,
@@ -55,6 +55,10 @@ impl Place {
             Errno::NOENT => StoreError::RootGone {
                 path: failure.path,
                 reason: "does not exist",
+            },
+            Errno::NOTDIR => StoreError::RootGone {
+                path: failure.path,
+                reason: "is no directory",
             },
             _ => failure.into(),
         })?;
@@ -94,14 +98,20 @@ impl Place {
         let meta = self.home.stat_of(META)?;
         let moved = meta.map(|stat| identity(&stat)) != Some(self.meta.identity()?);
         if moved {
-            // Inside what is ours: whatever lies there goes.
+            // Inside what is ours: whatever lies there goes, unless another process works with it.
+            if let Ok(found) = self.home.open_dir(META) {
+                lock(found, &self.home)?;
+            }
             self.home.remove_all(META, &self.home)?;
-            let meta = self.home.open_or_make_dir(META, META_MODE)?;
-            lock(&meta, &self.home)?;
-            self.meta = meta;
+            self.meta = lock(self.home.open_or_make_dir(META, META_MODE)?, &self.home)?;
         }
         self.home.mend_mode(META, META_MODE)?;
-        if moved || read_marker(&self.meta)? != Marker::Of(self.owner.clone()) {
+        let is_marked = match read_marker(&self.meta) {
+            // A file of ours that was closed to us. It is replaced.
+            Err(StoreError::Denied(_)) => false,
+            found => found? == Marker::Of(self.owner.clone()),
+        };
+        if !is_marked {
             self.meta
                 .put_over(MARKER, &marker(&self.owner), FILE_MODE, &self.home)?;
         }
@@ -134,7 +144,7 @@ impl Place {
 }
 
 /// Opens `callgate` in a root, and makes it for an owner if nothing is there. Without an owner it must be marked.
-fn enter(root: &Dir, owner: Option<&Owner>) -> Result<(Dir, Dir, Owner), StoreError> {
+fn enter(root: &Dir, owner: Option<&Owner>) -> Result<(Dir, Locked, Owner), StoreError> {
     let path = root.path().join(ProfileName::DIRECTORY);
     let not_ours = |reason| StoreError::NotOurs {
         path: path.clone(),
@@ -168,7 +178,7 @@ fn enter(root: &Dir, owner: Option<&Owner>) -> Result<(Dir, Dir, Owner), StoreEr
             _ => return Err(failure.into()),
         },
     };
-    lock(&meta, &home)?;
+    let meta = lock(meta, &home)?;
     let owner = match read_marker(&meta)? {
         Marker::Of(found) => match owner {
             Some(wanted) if may_take(&found, wanted, &path)? => {
@@ -222,11 +232,8 @@ fn may_take(found: &Owner, wanted: &Owner, path: &Path) -> Result<bool, StoreErr
     }
 }
 
-fn lock(meta: &Dir, home: &Dir) -> Result<(), StoreError> {
-    if meta.try_lock()? {
-        return Ok(());
-    }
-    Err(StoreError::Busy {
+fn lock(meta: Dir, home: &Dir) -> Result<Locked, StoreError> {
+    meta.try_lock()?.ok_or_else(|| StoreError::Busy {
         path: home.path().to_owned(),
     })
 }
