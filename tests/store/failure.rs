@@ -209,6 +209,19 @@ fn without_the_right_to_read_a_file_it_is_lost_and_the_rest_is_live() {
 }
 
 #[test]
+fn a_record_that_was_closed_while_nobody_looked_is_read_nevertheless() {
+    let node = Node::new();
+    drop(node.with_two());
+    let record = node.path(".callgate/record.json");
+    fs::set_permissions(record, fs::Permissions::from_mode(0o000)).unwrap();
+    without_capabilities(|| {
+        let mut store = node.open();
+        assert!(is_live(&store, "a/x", "one") && is_live(&store, "a/y", "other"));
+        assert!(store.repair().unwrap().is_clean());
+    });
+}
+
+#[test]
 fn a_root_that_may_not_be_written_is_refused() {
     let node = Node::new();
     fs::set_permissions(node.root(), fs::Permissions::from_mode(0o555)).unwrap();

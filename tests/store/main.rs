@@ -209,6 +209,36 @@ fn a_file_may_be_read_by_all_and_written_by_its_owner_only() {
     assert_eq!(mode(".callgate"), 0o700);
 }
 
+const UMASK_ROOT: &str = "CALLGATE_TEST_UMASK_ROOT";
+
+/// Not a test of its own: runs under the umask that the next test sets.
+#[test]
+fn process_with_a_umask() {
+    let Some(root) = std::env::var_os(UMASK_ROOT) else {
+        return;
+    };
+    let mut store = Store::open(Path::new(&root), Some(&cluster())).unwrap();
+    write(&mut store, "a/x", "one");
+}
+
+#[test]
+fn whatever_the_umask_containers_can_read_what_is_written() {
+    let node = Node::new();
+    let status = Command::new("sh")
+        .args(["-c", "umask 0277 && exec \"$0\" --exact process_with_a_umask"])
+        .arg(std::env::current_exe().unwrap())
+        .env(UMASK_ROOT, node.root())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mode = |below| fs::metadata(node.path(below)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode("a/x.json"), 0o644);
+    assert_eq!(mode("a"), 0o755);
+    assert_eq!(mode(""), 0o755);
+    assert!(node.open().repair().unwrap().is_clean());
+}
+
 #[test]
 fn the_longest_name_that_a_profile_may_have_can_be_written() {
     let node = Node::new();

@@ -3,6 +3,8 @@
 use std::os::unix::fs::symlink;
 
 use callgate::store::StoreError;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::*;
 
@@ -202,6 +204,82 @@ fn two_at_a_time_are_refused() {
     assert!(matches!(error, StoreError::Busy { .. }), "{error}");
     drop(store);
     node.open();
+}
+
+#[test]
+fn what_another_process_works_with_is_not_taken_from_it() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    fs::rename(node.path(".callgate"), node.outside().join("moved")).unwrap();
+    fs::create_dir(node.path(".callgate")).unwrap();
+    let other = fs::File::open(node.path(".callgate")).unwrap();
+    flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let error = store.repair().unwrap_err();
+    assert!(matches!(error, StoreError::Busy { .. }), "{error}");
+    drop(other);
+    assert!(store.repair().unwrap().failed.is_empty());
+    assert_eq!(node.tree(), TREE_OF_TWO);
+    refused(&node, &cluster()); // the new one is locked as the old one was
+}
+
+#[test]
+fn a_store_that_is_closed_is_free_though_a_copy_of_its_handles_lives_on() {
+    let node = Node::new();
+    let store = node.with_two();
+    let meta = node.path(".callgate").canonicalize().unwrap();
+    // What a process has that was forked and did not run its program yet.
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let copies: Vec<_> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|link| fs::read_link(link).is_ok_and(|path| path == meta))
+        .map(|link| link.file_name().unwrap().to_str().unwrap().parse().unwrap())
+        .map(|fd| pidfd_getfd(&this, fd, PidfdGetfdFlags::empty()).unwrap())
+        .collect();
+    assert_eq!(copies.len(), 1);
+    drop(store);
+    node.open();
+}
+
+#[test]
+fn no_handle_goes_on_to_other_programs() {
+    let node = Node::new();
+    let store = node.with_two();
+    let _watch = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .unwrap()
+        .block_on(async { store.watch().unwrap() });
+    let root = node.root().canonicalize().unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir("/proc/self/fd").unwrap() {
+        let link = entry.unwrap().path();
+        let Ok(path) = fs::read_link(&link) else { continue };
+        if !path.starts_with(&root) && path != Path::new("anon_inode:inotify") {
+            continue;
+        }
+        let info = link.to_str().unwrap().replace("/fd/", "/fdinfo/");
+        let Ok(info) = fs::read_to_string(info) else {
+            continue;
+        };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+        assert!(flags & OFlags::CLOEXEC.bits() != 0, "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 4, "root, callgate, .callgate, inotify: {seen}");
+}
+
+#[test]
+fn a_root_that_is_no_directory_is_named() {
+    let node = Node::new();
+    let root = node.outside().join("file");
+    fs::write(&root, "").unwrap();
+    let error = Store::open(&root, Some(&cluster())).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::RootGone { path, .. } if *path == root),
+        "{error}"
+    );
 }
 
 #[test]
