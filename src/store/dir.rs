@@ -142,7 +142,7 @@ impl Dir {
         let name = name.as_ref();
         let fd = self.try_on(name, "open", self.open_beneath(name, OFlags::PATH))?;
         let stat = self.try_on(name, "look at", fstat(&fd))?;
-        if !is_dir(&stat) && !(is_file(&stat) && stat.st_nlink == 1) {
+        if !(is_dir(&stat) || is_file(&stat) && stat.st_nlink == 1) {
             return Ok(false);
         }
         // An O_PATH handle takes no fchown and no fchmod; its magic link does.

@@ -26,6 +26,10 @@ fn a_directory_that_holds_anything_and_no_marker_is_never_touched() {
         |node: &Node| fs::write(node.path(".hidden"), "precious").unwrap(),
         |node: &Node| fs::create_dir_all(node.path("a/b")).unwrap(),
         |node: &Node| fs::create_dir_all(node.path(".callgate/else")).unwrap(),
+        |node: &Node| {
+            fs::create_dir(node.path(".callgate")).unwrap();
+            fs::write(node.path("notes"), "precious").unwrap();
+        },
         |node: &Node| fs::write(node.path(".callgate"), "").unwrap(),
         |node: &Node| symlink(node.outside(), node.path(".callgate")).unwrap(),
         |node: &Node| fs::create_dir_all(node.path(".callgate/owner.json")).unwrap(),
@@ -194,6 +198,14 @@ fn a_claim_lasts() {
     store.claim(&cluster()).unwrap();
     drop(store);
     assert_eq!(Store::open(&node.root(), None).unwrap().owner(), &cluster());
+}
+
+#[test]
+fn a_directory_that_was_taken_over_is_so_from_the_beginning() {
+    let node = Node::new();
+    drop(Store::open(&node.root(), Some(&Owner::Install)).unwrap());
+    drop(node.open());
+    refused(&node, &Owner::Install);
 }
 
 #[test]
