@@ -5,20 +5,19 @@
     reason = "so do tests fail, in helpers as elsewhere"
 )]
 
+#[path = "testload/fork_server.rs"]
+mod fork_server;
+
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use callgate::profile::{Class, Code, SourceDocument, SourceProfile, read};
 use callgate::proof::{Prover, Verdict};
-use callgate::testload::{Client, ForkServer, Limits};
-use rustix::process::{Pid, Signal, kill_process};
+use callgate::testload::Limits;
+use fork_server::{PATIENCE, PROGRAM, kill, start_program};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_callgate");
-/// Long enough for anything that should happen at all.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A prover, and the fork server beneath it, which can be taken away and given back.
 struct Bench {
@@ -33,11 +32,11 @@ impl Bench {
         let folder = TempDir::new().unwrap();
         let program = folder.path().join("callgate");
         symlink(PROGRAM, &program).unwrap();
-        let server = ForkServer::start_program(&program, Limits::default()).unwrap();
+        let (client, server) = start_program(&program, Limits::default());
         let prefixes = listener_prefixes.iter().map(ToString::to_string).collect();
         Self {
-            server: server.pid(),
-            prover: Prover::new(Client::new(server), prefixes),
+            server,
+            prover: Prover::new(client, prefixes),
             program,
             _folder: folder,
         }
@@ -46,8 +45,7 @@ impl Bench {
     /// Ends the server, and lets no other start.
     fn take_server(&self) {
         std::fs::remove_file(&self.program).unwrap();
-        let server = Pid::from_raw(self.server.try_into().unwrap()).unwrap();
-        kill_process(server, Signal::KILL).unwrap();
+        kill(self.server);
     }
 
     /// Lets servers start again.

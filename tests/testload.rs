@@ -5,6 +5,9 @@
     reason = "so do tests fail, in helpers as elsewhere"
 )]
 
+#[path = "testload/fork_server.rs"]
+mod fork_server;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -15,19 +18,14 @@ use std::time::{Duration, Instant};
 use callgate::filter;
 use callgate::profile::{Architecture, Canonical, Class, Code, Digest, Finding};
 use callgate::testload::{Client, ForkServer, Limits, Verdict};
+use fork_server::{PATIENCE, PROGRAM, kill, start_program};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_callgate");
-/// Long enough for anything that should happen at all.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A client, and the process of its first fork server.
 fn start(limits: Limits) -> (Client, u32) {
-    let server = ForkServer::start_program(Path::new(PROGRAM), limits).unwrap();
-    let pid = server.pid();
-    (Client::new(server), pid)
+    start_program(Path::new(PROGRAM), limits)
 }
 
 fn canonical(profile: &Value) -> Canonical {
@@ -97,7 +95,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The children of a process, zombies included (`proc_pid_children(5)`).
-fn children(pid: u32) -> Vec<i32> {
+fn children(pid: u32) -> Vec<u32> {
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     listed
         .split_whitespace()
@@ -107,11 +105,6 @@ fn children(pid: u32) -> Vec<i32> {
 
 fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
-}
-
-fn kill(pid: i32) {
-    // It may be gone by now.
-    _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
 #[tokio::test]
@@ -351,7 +344,7 @@ async fn ten_thousand_requests_leave_no_descriptor_and_no_process_behind() {
     for worker in workers {
         worker.await.unwrap();
     }
-    assert_eq!(children(server), [] as [i32; 0]);
+    assert_eq!(children(server), [] as [u32; 0]);
     assert_eq!(descriptors(server), before);
 }
 
@@ -390,7 +383,7 @@ async fn children_killed_at_any_point_leave_their_requests_unknown_and_the_serve
     requests.await.unwrap();
     assert!(client.is_alive());
     assert!(is_loaded(&client.test_load("team", &small()).await));
-    assert_eq!(children(server), [] as [i32; 0]);
+    assert_eq!(children(server), [] as [u32; 0]);
 }
 
 #[tokio::test]
@@ -406,7 +399,7 @@ async fn a_server_that_dies_leaves_requests_unknown_and_is_started_again() {
     });
     eventually("a child that hangs", || !children(server).is_empty()).await;
     let orphans = children(server);
-    kill(server.try_into().unwrap());
+    kill(server);
 
     assert!(matches!(in_flight.await.unwrap(), Verdict::Unknown(_)));
     // This one waits for the next server.
@@ -426,10 +419,52 @@ async fn a_server_that_stops_answering_is_not_waited_for_without_end() {
         wall_seconds: 0,
         ..Limits::default()
     });
-    kill_process(Pid::from_raw(server.try_into().unwrap()).unwrap(), Signal::STOP).unwrap();
+    kill_process(Pid::from_raw(server.cast_signed()).unwrap(), Signal::STOP).unwrap();
     let verdict = client.test_load("team", &small()).await;
     assert!(
         matches!(&verdict, Verdict::Unknown(reason) if reason.contains("does not answer")),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_panics_while_waiting_costs_nobody_else_an_answer() {
+    let (client, server) = start(Limits {
+        children: 1,
+        ..Limits::default()
+    });
+    for _ in 0..10 {
+        let client = client.clone();
+        let waits = tokio::spawn(async move {
+            let profile = canonical(&docker_size());
+            tokio::select! {
+                verdict = client.test_load("clumsy", &profile) => panic!("{verdict:?}"),
+                () = eventually("its child", || !children(server).is_empty()) => panic!("while it waits"),
+            }
+        });
+        assert!(waits.await.unwrap_err().is_panic());
+    }
+    assert!(is_loaded(&client.test_load("clumsy", &small()).await));
+    assert!(is_loaded(&client.test_load("team", &small()).await));
+    assert!(client.is_alive());
+}
+
+#[test]
+fn a_client_whose_task_is_gone_says_that_nobody_answers() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    let (client, _) = first.block_on(async { start(Limits::default()) });
+    assert!(client.is_alive());
+    drop(first); // and the task with it, as a panic in it would end it
+    assert!(!client.is_alive());
+    let verdict = runtime().block_on(client.test_load("team", &small()));
+    assert!(
+        matches!(&verdict, Verdict::Unknown(reason) if reason.contains("shut down")),
         "{verdict:?}"
     );
 }

@@ -138,6 +138,13 @@ struct Actor {
     next_id: u64,
 }
 
+impl Drop for Actor {
+    /// Also where a panic ends it: nobody answers from here on.
+    fn drop(&mut self) {
+        self.alive.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Why the loop over one connection ended.
 enum Left {
     /// Nobody asks any more.

@@ -228,7 +228,7 @@ fn what_another_process_works_with_is_not_taken_from_it() {
     flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
     let error = store.repair().unwrap_err();
     assert!(matches!(error, StoreError::Busy { .. }), "{error}");
-    drop(other);
+    flock(&other, FlockOperation::Unlock).unwrap();
     assert!(store.repair().unwrap().failed.is_empty());
     assert_eq!(node.tree(), TREE_OF_TWO);
     refused(&node, &cluster()); // the new one is locked as the old one was
