@@ -71,9 +71,6 @@ impl Store {
 
     /// Mends everything, and remembers what for the next repair to tell.
     pub(super) fn mend(&mut self, attended: Attended) {
-        if attended == Attended::Replaced {
-            self.saved = None;
-        }
         let mut repaired = std::mem::take(&mut self.untold);
         repaired.failed.clear(); // they are tried again now
         self.put_back(attended, &mut repaired);

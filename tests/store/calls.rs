@@ -313,3 +313,23 @@ fn a_repair_that_fails_at_any_call_says_so_and_the_next_one_mends() {
         assert_eq!(node.read("a/x.json"), "one");
     });
 }
+
+#[test]
+fn what_failed_to_come_back_and_came_back_since_is_no_failure() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    fs::rename(node.root().join("callgate"), node.outside().join("moved")).unwrap();
+    let mut has_failed = false;
+    held(
+        || write(&mut store, "a/x", "one"),
+        |call| {
+            let is_it = !has_failed && call.starts_with("renameat") && call.ends_with("a/y.json");
+            has_failed |= is_it;
+            is_it.then_some(Errno::IO)
+        },
+    );
+    assert!(has_failed && !node.path("a/y.json").exists());
+    let repaired = store.repair().unwrap();
+    assert!(repaired.failed.is_empty(), "{repaired:?}");
+    assert!(repaired.restored.contains(&name("a/y")), "{repaired:?}");
+}

@@ -37,6 +37,15 @@ fn after_a_crash_in_the_first_write_of_a_profile_it_is_not_live() {
 }
 
 #[test]
+fn what_was_lost_leaves_the_record_with_the_next_write_even_of_what_is_there() {
+    let node = Node::new();
+    drop(node.with_two());
+    fs::remove_file(node.path("a/x.json")).unwrap();
+    write(&mut node.open(), "a/y", "other");
+    assert!(node.open().repair().unwrap().lost.is_empty());
+}
+
+#[test]
 fn after_a_crash_while_the_directory_was_made_it_is_made() {
     for made in [
         &[][..],

@@ -241,10 +241,13 @@ fn a_store_that_is_closed_is_free_though_a_copy_of_its_handles_lives_on() {
     let meta = node.path(".callgate").canonicalize().unwrap();
     // What a process has that was forked and did not run its program yet.
     let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
-    let copies: Vec<_> = fs::read_dir("/proc/self/fd")
+    let handles: Vec<_> = fs::read_dir("/proc/self/fd")
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|link| fs::read_link(link).is_ok_and(|path| path == meta))
+        .collect();
+    let copies: Vec<_> = handles
+        .iter()
         .map(|link| link.file_name().unwrap().to_str().unwrap().parse().unwrap())
         .map(|fd| pidfd_getfd(&this, fd, PidfdGetfdFlags::empty()).unwrap())
         .collect();

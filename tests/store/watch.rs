@@ -46,7 +46,7 @@ type Change = (&'static str, fn(&Node));
 
 #[tokio::test]
 async fn every_kind_of_change_is_noticed_and_mended() {
-    let changes: [Change; 11] = [
+    let changes: [Change; 15] = [
         ("altered", |node| fs::write(node.path("a/x.json"), "bad").unwrap()),
         ("removed", |node| fs::remove_file(node.path("a/x.json")).unwrap()),
         ("closed", |node| {
@@ -60,7 +60,20 @@ async fn every_kind_of_change_is_noticed_and_mended() {
             symlink("/etc/passwd", node.path("a/new")).unwrap();
             fs::rename(node.path("a/new"), node.path("a/x.json")).unwrap();
         }),
+        ("moved away", |node| {
+            fs::rename(node.path("a/x.json"), node.outside().join("x")).unwrap();
+        }),
+        ("replaced by another file", |node| {
+            fs::write(node.outside().join("x"), "bad").unwrap();
+            fs::rename(node.outside().join("x"), node.path("a/x.json")).unwrap();
+        }),
         ("a stray", |node| fs::write(node.path("stray"), "").unwrap()),
+        ("a stray directory", |node| {
+            fs::create_dir(node.path("stray")).unwrap()
+        }),
+        ("a stray symlink", |node| {
+            symlink("x", node.path("a/stray")).unwrap()
+        }),
         ("a namespace removed", |node| {
             fs::remove_dir_all(node.path("a")).unwrap();
         }),
@@ -187,6 +200,34 @@ async fn what_was_moved_away_is_watched_no_longer() {
     settle(&mut store, &mut watch).await;
     fs::write(moved.join("a/x.json"), "whatever").unwrap();
     assert!(is_quiet(&mut watch).await);
+}
+
+#[tokio::test]
+async fn a_change_behind_more_changes_of_others_than_the_kernel_remembers_is_noticed() {
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    let node = Node::new();
+    let store = node.with_two();
+    let others = ["one", "two"].map(|name| node.root().join(name));
+    for path in &others {
+        fs::write(path, "").unwrap();
+    }
+    let mut watch = quiet(&store).await;
+    for event in 0..=limit {
+        fs::set_permissions(&others[event % 2], fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::remove_file(node.path("a/x.json")).unwrap();
+    changed(&mut watch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_root_that_is_moved_is_noticed() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = quiet(&store).await;
+    fs::rename(node.root(), node.outside().join("moved")).unwrap();
+    changed(&mut watch).await.unwrap();
+    assert!(matches!(store.repair().unwrap_err(), StoreError::RootGone { .. }));
 }
 
 #[tokio::test]
