@@ -1,11 +1,16 @@
 //! The local Kubernetes that the other tests stand on.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use harness::Cluster;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use kube::Client;
-use kube::api::{Api, ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 
 fn named(name: &str) -> ObjectMeta {
     ObjectMeta {
@@ -52,12 +57,142 @@ async fn a_cluster_keeps_its_data_over_a_restart_and_leaves_nothing_behind() -> 
     drop(cluster);
     for process in processes {
         assert!(
-            !std::path::Path::new(&format!("/proc/{process}")).exists(),
+            !Path::new(&format!("/proc/{process}")).exists(),
             "process {process} is still there"
         );
     }
     assert!(!directory.exists(), "{} is still there", directory.display());
     Ok(())
+}
+
+#[tokio::test]
+async fn without_the_admins_token_nobody_is_admin() -> Result<()> {
+    let (one, other) = tokio::try_join!(Cluster::start(), Cluster::start())?;
+    assert_eq!(list_namespaces(admin_with(&one, |_| {}).await?).await, "taken");
+    assert_eq!(
+        list_namespaces(admin_with(&one, |user| *user = AuthInfo::default()).await?).await,
+        "403: namespaces is forbidden: User \"system:anonymous\" cannot list resource \"namespaces\" in API group \"\" \
+         at the cluster scope"
+    );
+    let foreign = token_of(&other)?;
+    for wrong in ["admin", foreign.as_str()] {
+        let client = admin_with(&one, |user| user.token = Some(wrong.to_owned().into())).await?;
+        assert_eq!(
+            list_namespaces(client).await,
+            "401: Unauthorized",
+            "with token {wrong:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A client with the admin's kubeconfig, changed.
+async fn admin_with(cluster: &Cluster, change: impl FnOnce(&mut AuthInfo)) -> Result<Client> {
+    let mut kubeconfig = Kubeconfig::read_from(cluster.kubeconfig())?;
+    let user = kubeconfig.auth_infos[0].auth_info.as_mut();
+    change(user.context("the kubeconfig has no user")?);
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+fn token_of(cluster: &Cluster) -> Result<String> {
+    let kubeconfig: serde_json::Value = serde_json::from_slice(&std::fs::read(cluster.kubeconfig())?)?;
+    let token = kubeconfig["users"][0]["user"]["token"].as_str();
+    Ok(token.context("the admin has no token")?.to_owned())
+}
+
+async fn list_namespaces(client: Client) -> String {
+    match Api::<Namespace>::all(client).list(&ListParams::default()).await {
+        Ok(_) => "taken".to_owned(),
+        Err(kube::Error::Api(status)) => format!("{}: {}", status.code, status.message),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn another_user_of_the_machine_reaches_one_port_and_no_file() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let directory = cluster.directory();
+    let mode = |path: &Path| -> Result<u32> { Ok(path.metadata()?.permissions().mode() & 0o777) };
+    assert_eq!(mode(directory)?, 0o700);
+    // Whoever reads one of these is admin, or can sign a token that says so.
+    for secret in ["tokens.csv", "admin.kubeconfig", "pki/apiserver.key"] {
+        assert_eq!(mode(&directory.join(secret))?, 0o600, "{secret}");
+    }
+
+    let address = Config::from_custom_kubeconfig(
+        Kubeconfig::read_from(cluster.kubeconfig())?,
+        &KubeConfigOptions::default(),
+    )
+    .await?
+    .cluster_url;
+    let port = address.port_u16().context("the API server has no port")?;
+    let [etcd, apiserver] = cluster.processes()[..] else {
+        panic!("not two processes: {:?}", cluster.processes());
+    };
+    assert_eq!(tcp_listeners(apiserver)?, [format!("0100007F:{port:04X}")]);
+    assert!(tcp_listeners(etcd)?.is_empty(), "{:?}", tcp_listeners(etcd)?);
+    // A socket with a name of the kernel's, not of a file ("@..."), would have no permissions.
+    let mut sockets = unix_listeners(etcd)?;
+    sockets.sort();
+    let path = directory.join("etcd.sock").display().to_string();
+    assert_eq!(sockets, [path.as_str(), "peer.sock"]);
+    assert!(directory.join("peer.sock").exists(), "it lies elsewhere");
+    assert!(unix_listeners(apiserver)?.is_empty());
+    Ok(())
+}
+
+/// Where a process accepts TCP connections, as the kernel prints that: ADDRESS:PORT in hexadecimal digits, 127.0.0.1
+/// being 0100007F.
+fn tcp_listeners(process: u32) -> Result<Vec<String>> {
+    const LISTENING: &str = "0A";
+    let mut found = open_sockets(process, "tcp", |columns| {
+        (columns[3] == LISTENING).then(|| (columns[9], columns[1]))
+    })?;
+    found.extend(open_sockets(process, "tcp6", |columns| {
+        (columns[3] == LISTENING).then(|| (columns[9], columns[1]))
+    })?);
+    Ok(found)
+}
+
+/// The paths of the Unix sockets that a process accepts connections on.
+fn unix_listeners(process: u32) -> Result<Vec<String>> {
+    const ACCEPTS_CONNECTIONS: &str = "00010000";
+    open_sockets(process, "unix", |columns| {
+        (columns[3] == ACCEPTS_CONNECTIONS).then(|| (columns[6], columns.get(7).copied().unwrap_or("@")))
+    })
+}
+
+/// Names of those sockets in /proc/PID/net/TABLE that the process has open; `row` picks rows and says which columns
+/// are the inode and the name (proc_net(5)).
+fn open_sockets(
+    process: u32,
+    table: &str,
+    row: impl for<'t> Fn(&[&'t str]) -> Option<(&'t str, &'t str)>,
+) -> Result<Vec<String>> {
+    let table = std::fs::read_to_string(format!("/proc/{process}/net/{table}"))?;
+    let names: BTreeMap<&str, &str> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| row(&line.split_whitespace().collect::<Vec<_>>()))
+        .collect();
+    let mut found = Vec::new();
+    for descriptor in std::fs::read_dir(format!("/proc/{process}/fd"))? {
+        // A descriptor may be closed again by now.
+        let Ok(target) = std::fs::read_link(descriptor?.path()) else {
+            continue;
+        };
+        let target = target.to_string_lossy();
+        let inode = target
+            .strip_prefix("socket:[")
+            .and_then(|rest| rest.strip_suffix(']'));
+        found.extend(
+            inode
+                .and_then(|inode| names.get(inode))
+                .map(|name| (*name).to_owned()),
+        );
+    }
+    Ok(found)
 }
 
 #[tokio::test]

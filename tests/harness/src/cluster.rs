@@ -11,7 +11,7 @@ use kube::Client;
 use tempfile::TempDir;
 
 use crate::local::Local;
-use crate::{kubeconfig, tools};
+use crate::{kubeconfig, private, tools};
 
 /// A Kubernetes to test against.
 #[derive(Debug)]
@@ -56,7 +56,10 @@ impl Cluster {
         let (control_plane, admin) = if let Some(file) = std::env::var_os("CALLGATE_TEST_KUBECONFIG") {
             let admin = std::fs::canonicalize(&file)
                 .with_context(|| format!("CALLGATE_TEST_KUBECONFIG={}", PathBuf::from(&file).display()))?;
-            (ControlPlane::Existing(tempfile::tempdir()?), admin)
+            (
+                ControlPlane::Existing(private::directory("callgate-test-")?),
+                admin,
+            )
         } else {
             let local = Local::start().await?;
             let admin = local.kubeconfig();

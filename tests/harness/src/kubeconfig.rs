@@ -1,12 +1,13 @@
 //! Kubeconfig files with a token in them.
 
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
+
+use crate::private;
 
 /// Writes a kubeconfig that holds one cluster (as kubeconfig spells it) and one token.
 pub(crate) fn write(path: &Path, cluster: &serde_json::Value, token: &str) -> Result<()> {
@@ -18,14 +19,7 @@ pub(crate) fn write(path: &Path, cluster: &serde_json::Value, token: &str) -> Re
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
         "current-context": "test",
     });
-    let file = std::fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    serde_json::to_writer_pretty(file, &config).context("cannot write a kubeconfig")
+    private::write(path, &serde_json::to_vec_pretty(&config)?)
 }
 
 /// A client that uses exactly this file.

@@ -9,6 +9,9 @@
 //!   [`Cluster::namespace`] makes both;
 //! - there are no nodes, no scheduler and no kubelet: [`Cluster::node`] and [`Cluster::agent_pod`] make the objects.
 //!
+//! Other users of the machine cannot use it: its admin's token is random, and its files, keys and etcd's sockets are in
+//! a directory of our user's alone.
+//!
 //! Everything ends with the [`Cluster`], and with the process that holds it however that one ends: the children ask
 //! the kernel to be killed with it, and a small shell removes the temporary directory.
 //!
@@ -25,6 +28,7 @@ mod kubeconfig;
 mod local;
 mod metrics;
 mod objects;
+mod private;
 mod process;
 mod tools;
 mod wait;

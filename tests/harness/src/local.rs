@@ -11,9 +11,7 @@ use tempfile::TempDir;
 
 use crate::process::Process;
 use crate::wait::eventually;
-use crate::{kubeconfig, tools};
-
-const ADMIN_TOKEN: &str = "admin";
+use crate::{kubeconfig, private, tools};
 
 /// Below the range that the kernel takes outgoing connections' ports from, so that only another such cluster can take
 /// the port while the API server is down.
@@ -27,27 +25,26 @@ pub(crate) struct Local {
     etcd: Process,
     _sweeper: Sweeper,
     directory: TempDir,
+    admin_token: String,
     port: u16,
 }
 
 impl Local {
     /// Starts both and waits until the API server is ready.
     pub(crate) async fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("callgate-kubernetes-")
-            .tempdir()?;
+        let directory = private::directory("callgate-kubernetes-")?;
         let path = directory.path();
         let sweeper = Sweeper::start(path)?;
-        std::fs::write(
-            path.join("tokens.csv"),
-            format!("{ADMIN_TOKEN},admin,admin,system:masters\n"),
-        )?;
+        let admin_token = private::token()?;
+        let tokens = format!("{admin_token},admin,admin,system:masters\n");
+        private::write(&path.join("tokens.csv"), tokens.as_bytes())?;
         let etcd = start_etcd(path)?;
         let mut local = Self {
             apiserver: None,
             etcd,
             _sweeper: sweeper,
             directory,
+            admin_token,
             port: 0,
         };
         let mut attempts = 0;
@@ -101,7 +98,7 @@ impl Local {
             Ok(Ok(()))
         })
         .await??;
-        kubeconfig::write(&self.kubeconfig(), &self.cluster()?, ADMIN_TOKEN)?;
+        kubeconfig::write(&self.kubeconfig(), &self.cluster()?, &self.admin_token)?;
         let kubectl = tools::program("kubectl")?;
         let kubeconfig = self.kubeconfig();
         eventually("kube-apiserver to be ready", async || {
@@ -137,20 +134,21 @@ impl Local {
     }
 }
 
-/// etcd listens on a socket in the directory: no port to compete for.
+/// etcd listens on sockets in the directory: no port to compete for, and none that another user of this machine could
+/// connect to, as who reaches etcd may read and write everything.
 fn start_etcd(directory: &Path) -> Result<Process> {
     let mut command = Command::new(tools::program("etcd")?);
     let client = format!("unix://{}", directory.join("etcd.sock").display());
     let peer = "http://localhost:0";
     command
+        .current_dir(directory)
         .arg("--name=callgate")
         .arg(format!("--data-dir={}", directory.join("etcd").display()))
         .arg(format!("--listen-client-urls={client}"))
         .arg(format!("--advertise-client-urls={client}"))
-        .arg(format!(
-            "--listen-peer-urls=unix://{}",
-            directory.join("peer.sock").display()
-        ))
+        // Of this URL etcd takes the host only; with a path it would be empty, and the socket one that anybody may
+        // connect to.
+        .arg("--listen-peer-urls=unix://peer.sock")
         .arg(format!("--initial-advertise-peer-urls={peer}"))
         .arg(format!("--initial-cluster=callgate={peer}"))
         .args(["--unsafe-no-fsync", "--log-level=warn"]);

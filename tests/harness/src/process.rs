@@ -25,7 +25,7 @@ impl Process {
     /// Starts `command` with its output going to the file `log`.
     ///
     /// It runs in its own process group, so that a Ctrl-C on the terminal reaches only us. Only the program, the
-    /// arguments and the environment of `command` are used.
+    /// arguments, the environment and the working directory of `command` are used.
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
         let file = File::options()
             .create(true)
@@ -44,6 +44,9 @@ impl Process {
                 Some(value) => wrapped.env(key, value),
                 None => wrapped.env_remove(key),
             };
+        }
+        if let Some(directory) = command.get_current_dir() {
+            wrapped.current_dir(directory);
         }
         wrapped
             .process_group(0)

@@ -24,7 +24,8 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
             "run tests/kubernetes/build",
         ),
     };
-    let path = directory.join(name);
+    // A child may have another working directory.
+    let path = std::path::absolute(directory.join(name))?;
     if !path.is_file() {
         bail!("{} is missing: {cure}", path.display());
     }
