@@ -164,7 +164,7 @@ fn unix_listeners(process: u32) -> Result<Vec<String>> {
 }
 
 /// Names of those sockets in /proc/PID/net/TABLE that the process has open; `row` picks rows and says which columns
-/// are the inode and the name (proc_net(5)).
+/// are the inode and the name (`proc_net(5)`).
 fn open_sockets(
     process: u32,
     table: &str,

@@ -98,6 +98,12 @@ impl Program {
         Ok(body.to_owned())
     }
 
+    /// Where it answers probes and scrapes.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The moment just before its process was made.
     #[must_use]
     pub fn started(&self) -> Instant {

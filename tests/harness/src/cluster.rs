@@ -23,7 +23,7 @@ pub struct Cluster {
 
 #[derive(Debug)]
 enum ControlPlane {
-    Local(Local),
+    Local(Box<Local>),
     /// Somebody else's; the directory is for our kubeconfig files.
     Existing(TempDir),
 }
@@ -63,7 +63,7 @@ impl Cluster {
         } else {
             let local = Local::start().await?;
             let admin = local.kubeconfig();
-            (ControlPlane::Local(local), admin)
+            (ControlPlane::Local(Box::new(local)), admin)
         };
         Ok(Self {
             control_plane,

@@ -1,5 +1,6 @@
 //! Secrets and the files that hold them, out of the reach of other users of the machine.
 
+use std::fmt::Write as _;
 use std::fs::{File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -18,7 +19,11 @@ pub(crate) fn token() -> Result<String> {
         filled == bytes.len(),
         "the kernel gave {filled} random bytes only"
     );
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut token = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(token, "{byte:02x}")?;
+    }
+    Ok(token)
 }
 
 /// A temporary directory that only our user can look into.

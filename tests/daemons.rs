@@ -1,0 +1,137 @@
+//! How `callgate controller` and `callgate agent` end, as the real processes: when told to, and when killed.
+
+use std::collections::BTreeSet;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::{Cluster, NAMESPACE, Program, eventually};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::Api;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What a kubelet gives a pod to end in by default, before it kills it.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A controller that leads and an agent that is ready.
+struct Daemons {
+    cluster: Cluster,
+    controller: Program,
+    agent: Program,
+}
+
+impl Daemons {
+    async fn start() -> Result<Self> {
+        let callgate = Path::new(env!("CARGO_BIN_EXE_callgate"));
+        let cluster = Cluster::start().await?;
+        cluster.install().await?;
+        let root = cluster.directory().join("seccomp");
+        std::fs::create_dir(&root)?;
+        let mut controller = cluster.start_controller(callgate, "1").await?;
+        let mut agent = cluster.start_agent(callgate, "north", &root, "1s").await?;
+        controller.ready().await?;
+        agent.ready().await?;
+        eventually("the controller to lead", async || {
+            let holder = holder(&cluster).await?;
+            ensure!(
+                holder == "callgate-controller-1",
+                "the Lease is held by {holder:?}"
+            );
+            Ok(())
+        })
+        .await?;
+        Ok(Self {
+            cluster,
+            controller,
+            agent,
+        })
+    }
+}
+
+/// Who holds the controllers' Lease; empty when nobody does.
+async fn holder(cluster: &Cluster) -> Result<String> {
+    let leases = Api::<Lease>::namespaced(cluster.admin().await?, NAMESPACE);
+    let spec = leases.get("callgate-controller").await?.spec;
+    spec.and_then(|spec| spec.holder_identity)
+        .context("the Lease names no holder")
+}
+
+/// SIGTERM; it must end with 0 while a kubelet would still wait, and nothing of it may be left.
+async fn terminate(mut program: Program) -> Result<()> {
+    let family = family(program.process().id())?;
+    ensure!(family.len() >= 2, "it has no fork server");
+    tokio::time::timeout(GRACE, program.terminate())
+        .await
+        .context("a kubelet would have killed it")??;
+    gone(&family).await
+}
+
+#[tokio::test]
+async fn both_end_with_0_on_sigterm_and_leave_neither_children_nor_the_lease() -> Result<()> {
+    let Daemons {
+        cluster,
+        controller,
+        agent,
+    } = Daemons::start().await?;
+    // Clients that never say what they want are not waited for.
+    let _silent = [
+        TcpStream::connect(controller.address())?,
+        TcpStream::connect(agent.address())?,
+    ];
+    terminate(agent).await.context("the agent")?;
+    terminate(controller).await.context("the controller")?;
+    assert_eq!(holder(&cluster).await?, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_end_with_0_on_sigterm_without_an_api_server() -> Result<()> {
+    let mut daemons = Daemons::start().await?;
+    daemons.cluster.stop_apiserver()?;
+    terminate(daemons.agent).await.context("the agent")?;
+    terminate(daemons.controller).await.context("the controller")
+}
+
+#[tokio::test]
+async fn the_fork_server_does_not_outlive_a_parent_that_is_killed() -> Result<()> {
+    let mut daemons = Daemons::start().await?;
+    for (name, program) in [
+        ("controller", &mut daemons.controller),
+        ("agent", &mut daemons.agent),
+    ] {
+        let parent = program.process().id();
+        let mut children = family(parent)?;
+        children.remove(&parent);
+        assert!(!children.is_empty(), "{name} has no fork server");
+        let parent = Pid::from_raw(i32::try_from(parent)?).context("no process id")?;
+        kill_process(parent, Signal::KILL)?;
+        gone(&children).await.context(name)?;
+    }
+    Ok(())
+}
+
+/// A process and its descendants.
+fn family(process: u32) -> Result<BTreeSet<u32>> {
+    let mut family = BTreeSet::from([process]);
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let children = std::fs::read_to_string(thread?.path().join("children"))?;
+        for child in children.split_whitespace() {
+            family.extend(self::family(child.parse()?)?);
+        }
+    }
+    Ok(family)
+}
+
+/// Waits until none of these processes runs. Orphans may stay as zombies, where no init takes note of their end.
+async fn gone(processes: &BTreeSet<u32>) -> Result<()> {
+    eventually("processes to be gone", async || {
+        for process in processes {
+            if let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) {
+                ensure!(status.contains("\nState:\tZ"), "{process} runs");
+            }
+        }
+        Ok(())
+    })
+    .await
+}
