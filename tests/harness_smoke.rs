@@ -1,11 +1,13 @@
 //! The local Kubernetes that the other tests stand on.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
-use harness::Cluster;
+use anyhow::{Context as _, Result, bail, ensure};
+use harness::{Cluster, eventually};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
@@ -271,4 +273,96 @@ async fn an_installed_cluster_serves_the_definitions_and_enforces_the_policies()
         .await?;
     assert!(!answer.success && answer.stderr.contains("sycalls"), "{answer:?}");
     Ok(())
+}
+
+/// What a failed or killed run of this program printed.
+struct Leftovers {
+    output: String,
+    processes: Vec<String>,
+    directory: String,
+}
+
+/// Runs one of the two tests below, which say first what they started.
+fn run_ignored(test: &str) -> Result<Leftovers> {
+    let run = Command::new(std::env::current_exe()?)
+        .args(["--ignored", "--exact", test])
+        .env_remove("CALLGATE_TEST_KUBECONFIG")
+        .output()?;
+    assert!(!run.status.success(), "{test} did not fail");
+    let output = String::from_utf8(run.stdout)? + &String::from_utf8(run.stderr)?;
+    let said = output
+        .lines()
+        .find_map(|line| line.strip_prefix("started: "))
+        .with_context(|| format!("it did not start anything:\n{output}"))?;
+    let mut words = said.split(' ').map(str::to_owned);
+    Ok(Leftovers {
+        directory: words.next().context("no directory")?,
+        processes: words.collect(),
+        output,
+    })
+}
+
+/// Says what there is to be left behind. Straight to standard output, where no captured output can be lost.
+fn say_what_started(cluster: &Cluster) -> Result<()> {
+    let [etcd, apiserver] = cluster.processes()[..] else {
+        bail!("not two processes: {:?}", cluster.processes());
+    };
+    writeln!(
+        std::io::stdout(),
+        "\nstarted: {} {etcd} {apiserver}",
+        cluster.directory().display()
+    )?;
+    Ok(())
+}
+
+/// Waits until nothing of it is left.
+async fn swept(leftovers: &Leftovers) -> Result<()> {
+    assert_eq!(leftovers.processes.len(), 2);
+    eventually("processes and files to be gone", async || {
+        for process in &leftovers.processes {
+            // An orphan may stay as a zombie, where no init takes note of its end.
+            if let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) {
+                ensure!(status.contains("\nState:\tZ"), "process {process} runs");
+            }
+        }
+        ensure!(
+            !Path::new(&leftovers.directory).exists(),
+            "{} is there",
+            leftovers.directory
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_test_that_fails_shows_the_logs_and_leaves_nothing_behind() -> Result<()> {
+    let leftovers = run_ignored("fails_on_purpose")?;
+    let log = format!("--- the end of {}/kube-apiserver.log:\n", leftovers.directory);
+    let (before, after) = leftovers.output.split_once(&log).context("no log")?;
+    assert!(before.contains("this assertion fails"), "{before}");
+    assert!(!after.lines().next().unwrap_or_default().is_empty());
+    swept(&leftovers).await
+}
+
+#[tokio::test]
+async fn a_test_that_is_killed_leaves_nothing_behind() -> Result<()> {
+    swept(&run_ignored("is_killed_on_purpose")?).await
+}
+
+#[tokio::test]
+#[ignore = "it fails, for the test of that"]
+async fn fails_on_purpose() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    say_what_started(&cluster)?;
+    panic!("this assertion fails");
+}
+
+#[tokio::test]
+#[ignore = "it kills this program, for the test of that"]
+async fn is_killed_on_purpose() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    say_what_started(&cluster)?;
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
+    std::future::pending().await
 }

@@ -26,6 +26,7 @@ mod cluster;
 mod install;
 mod kubeconfig;
 mod local;
+mod logs;
 mod metrics;
 mod objects;
 mod private;

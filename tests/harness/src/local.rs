@@ -1,6 +1,7 @@
 //! The local control plane: etcd and kube-apiserver.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -209,6 +210,8 @@ impl Sweeper {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Whoever kills our whole group does not mean it.
+            .process_group(0)
             .spawn()
             .context("cannot start sh")?;
         Ok(Self(child))

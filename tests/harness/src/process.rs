@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
@@ -11,6 +11,7 @@ use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal};
 
+use crate::logs::{Log, tail};
 use crate::wait::eventually;
 
 /// A running program. It is killed when this value is dropped, and when the process that started it ends in any way.
@@ -18,7 +19,7 @@ use crate::wait::eventually;
 pub struct Process {
     name: String,
     child: Child,
-    log: PathBuf,
+    log: Log,
 }
 
 impl Process {
@@ -58,7 +59,7 @@ impl Process {
         Ok(Self {
             name: name.to_owned(),
             child,
-            log: log.to_owned(),
+            log: Log::register(log),
         })
     }
 
@@ -70,9 +71,7 @@ impl Process {
 
     /// What it has written so far.
     pub fn log(&self) -> Result<String> {
-        let bytes =
-            std::fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        self.log.read()
     }
 
     /// An error with the end of its log when it no longer runs.
@@ -81,7 +80,7 @@ impl Process {
             bail!(
                 "{} ended ({status}); the end of its log:\n{}",
                 self.name,
-                tail(&self.log()?)
+                tail(&self.log.read()?)
             );
         }
         Ok(())
@@ -102,11 +101,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 /// Spawns on a thread that lives as long as the process: the kernel sends the death signal when the *thread* that
