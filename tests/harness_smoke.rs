@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -275,6 +276,57 @@ async fn an_installed_cluster_serves_the_definitions_and_enforces_the_policies()
     Ok(())
 }
 
+/// The namespace by which a cluster is known again.
+const MARK: &str = "it-was-here";
+
+/// Complete, so that who goes by it connects.
+const USERS_OWN: &str = "
+apiVersion: v1
+kind: Config
+clusters: [{ name: own, cluster: { server: SERVER, insecure-skip-tls-verify: true } }]
+users: [{ name: own, user: { token: own } }]
+contexts: [{ name: own, context: { cluster: own, user: own } }]
+current-context: own
+";
+
+#[tokio::test]
+async fn only_the_cluster_that_the_variable_names_is_used_and_never_the_users_own() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let users_own = TcpListener::bind("127.0.0.1:0")?;
+    users_own.set_nonblocking(true)?;
+    std::fs::create_dir(home.path().join(".kube"))?;
+    let kubeconfig = home.path().join(".kube/config");
+    let server = format!("https://{}", users_own.local_addr()?);
+    std::fs::write(&kubeconfig, USERS_OWN.replace("SERVER", &server))?;
+
+    let existing = Cluster::start().await?;
+    let namespaces = Api::<Namespace>::all(existing.admin().await?);
+    for named in [false, true] {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["--ignored", "--exact", "makes_a_namespace_where_it_is_told_to"])
+            .env("HOME", home.path())
+            .env("KUBECONFIG", &kubeconfig)
+            .env_remove("CALLGATE_TEST_KUBECONFIG");
+        if named {
+            command.env("CALLGATE_TEST_KUBECONFIG", existing.kubeconfig());
+        }
+        let run = command.output()?;
+        assert!(
+            run.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&run.stdout),
+            String::from_utf8_lossy(&run.stderr)
+        );
+        assert_eq!(namespaces.get_opt(MARK).await?.is_some(), named);
+    }
+    let error = users_own
+        .accept()
+        .expect_err("somebody used the user's own context");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    Ok(())
+}
+
 /// What a failed or killed run of this program printed.
 struct Leftovers {
     output: String,
@@ -365,4 +417,21 @@ async fn is_killed_on_purpose() -> Result<()> {
     say_what_started(&cluster)?;
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
     std::future::pending().await
+}
+
+#[tokio::test]
+#[ignore = "where it does so depends on the environment, which another test makes"]
+async fn makes_a_namespace_where_it_is_told_to() -> Result<()> {
+    let mut cluster = Cluster::provided().await?;
+    cluster.namespace(MARK).await?;
+    cluster.kubectl(&["get", "namespace", MARK], "").await?.ok()?;
+    let token = cluster.token(&format!("{MARK}/default"), None).await?;
+    review(cluster.client_for(&token).await?).await?;
+    // What is not ours is not ours to stop.
+    let stopped = cluster.stop_apiserver();
+    assert_eq!(
+        stopped.is_ok(),
+        std::env::var_os("CALLGATE_TEST_KUBECONFIG").is_none()
+    );
+    Ok(())
 }

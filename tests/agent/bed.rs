@@ -32,7 +32,7 @@ pub(crate) async fn shared() -> Result<&'static Cluster> {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
     CLUSTER
         .get_or_try_init(async || {
-            let cluster = Cluster::start().await?;
+            let cluster = Cluster::provided().await?;
             cluster.install().await?;
             Ok(cluster)
         })

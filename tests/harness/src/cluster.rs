@@ -50,26 +50,31 @@ impl Output {
 }
 
 impl Cluster {
-    /// Starts a local Kubernetes and waits until it is ready (about four seconds), or uses the cluster that the
-    /// kubeconfig in `CALLGATE_TEST_KUBECONFIG` names.
+    /// Starts a local Kubernetes, new and empty, and waits until it is ready (about four seconds).
     pub async fn start() -> Result<Self> {
-        let (control_plane, admin) = if let Some(file) = std::env::var_os("CALLGATE_TEST_KUBECONFIG") {
-            let admin = std::fs::canonicalize(&file)
-                .with_context(|| format!("CALLGATE_TEST_KUBECONFIG={}", PathBuf::from(&file).display()))?;
-            (
-                ControlPlane::Existing(private::directory("callgate-test-")?),
-                admin,
-            )
-        } else {
-            let local = Local::start().await?;
-            let admin = local.kubeconfig();
-            (ControlPlane::Local(Box::new(local)), admin)
+        let local = Local::start().await?;
+        let admin = local.kubeconfig();
+        Ok(Self::new(ControlPlane::Local(Box::new(local)), admin))
+    }
+
+    /// The cluster that the kubeconfig in `CALLGATE_TEST_KUBECONFIG` names; without that variable a local one. For
+    /// tests that need no cluster of their own: others may use it at the same time, and may have used it before.
+    pub async fn provided() -> Result<Self> {
+        let Some(file) = std::env::var_os("CALLGATE_TEST_KUBECONFIG") else {
+            return Self::start().await;
         };
-        Ok(Self {
+        let admin = std::fs::canonicalize(&file)
+            .with_context(|| format!("CALLGATE_TEST_KUBECONFIG={}", PathBuf::from(&file).display()))?;
+        let files = private::directory("callgate-test-")?;
+        Ok(Self::new(ControlPlane::Existing(files), admin))
+    }
+
+    fn new(control_plane: ControlPlane, admin: PathBuf) -> Self {
+        Self {
             control_plane,
             admin,
             files: AtomicUsize::new(0),
-        })
+        }
     }
 
     /// The kubeconfig of a user who may do everything.

@@ -15,8 +15,8 @@
 //! Everything ends with the [`Cluster`], and with the process that holds it however that one ends: the children ask
 //! the kernel to be killed with it, and a small shell removes the temporary directory.
 //!
-//! With `CALLGATE_TEST_KUBECONFIG=FILE` in the environment a cluster that exists is used instead: objects are created
-//! in it and are not cleaned up. The user's own current context is never looked at.
+//! With `CALLGATE_TEST_KUBECONFIG=FILE` in the environment [`Cluster::provided`] is a cluster that exists: objects are
+//! created in it and are not cleaned up. The user's own current context is never looked at.
 //!
 //! What it may know: Kubernetes, the manifests in `crds/` and `deploy/`, and the command line of `callgate`. Nothing of
 //! the library.
