@@ -51,7 +51,7 @@ crds: packages ## Write crds/ anew from the types
 
 .PHONY: kubernetes
 kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
-	tests/kubernetes/build
+	@tests/kubernetes/build
 
 .PHONY: packages
 packages: ## Install the Debian packages that building and testing needs
