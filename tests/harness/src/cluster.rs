@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use kube::Client;
-use tempfile::TempDir;
 
 use crate::local::Local;
-use crate::{kubeconfig, private, tools};
+use crate::scratch::Scratch;
+use crate::{kubeconfig, tools};
 
 /// A Kubernetes to test against.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Cluster {
 enum ControlPlane {
     Local(Box<Local>),
     /// Somebody else's; the directory is for our kubeconfig files.
-    Existing(TempDir),
+    Existing(Scratch),
 }
 
 /// What kubectl answered.
@@ -65,7 +65,7 @@ impl Cluster {
         };
         let admin = std::fs::canonicalize(&file)
             .with_context(|| format!("CALLGATE_TEST_KUBECONFIG={}", PathBuf::from(&file).display()))?;
-        let files = private::directory("callgate-test-")?;
+        let files = Scratch::new("callgate-test-")?;
         Ok(Self::new(ControlPlane::Existing(files), admin))
     }
 

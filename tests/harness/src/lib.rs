@@ -31,6 +31,7 @@ mod metrics;
 mod objects;
 mod private;
 mod process;
+mod scratch;
 mod tools;
 mod wait;
 

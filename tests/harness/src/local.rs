@@ -1,16 +1,15 @@
 //! The local control plane: etcd and kube-apiserver.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::process::Process;
+use crate::scratch::Scratch;
 use crate::wait::eventually;
 use crate::{kubeconfig, private, tools};
 
@@ -24,8 +23,7 @@ pub(crate) struct Local {
     // The order is the order of the end: the API server, its store, its files.
     apiserver: Option<Process>,
     etcd: Process,
-    _sweeper: Sweeper,
-    directory: TempDir,
+    directory: Scratch,
     admin_token: String,
     port: u16,
 }
@@ -33,9 +31,8 @@ pub(crate) struct Local {
 impl Local {
     /// Starts both and waits until the API server is ready.
     pub(crate) async fn start() -> Result<Self> {
-        let directory = private::directory("callgate-kubernetes-")?;
+        let directory = Scratch::new("callgate-kubernetes-")?;
         let path = directory.path();
-        let sweeper = Sweeper::start(path)?;
         let admin_token = private::token()?;
         let tokens = format!("{admin_token},admin,admin,system:masters\n");
         private::write(&path.join("tokens.csv"), tokens.as_bytes())?;
@@ -43,7 +40,6 @@ impl Local {
         let mut local = Self {
             apiserver: None,
             etcd,
-            _sweeper: sweeper,
             directory,
             admin_token,
             port: 0,
@@ -194,33 +190,4 @@ pub(crate) fn free_port() -> Result<u16> {
         .chain(PORTS.start..middle)
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .with_context(|| format!("no free port on the loopback interface in {PORTS:?}"))
-}
-
-/// A shell that removes a directory when its standard input ends, which it does when we end, however we end.
-#[derive(Debug)]
-struct Sweeper(Child);
-
-impl Sweeper {
-    fn start(directory: &Path) -> Result<Self> {
-        // `read` gives nothing until we are gone; the children are being killed at that moment and may still write.
-        let script = "trap '' INT TERM HUP; read -r _; n=0; until rm -rf \"$1\" || [ $n -ge 10 ]; do sleep 1; n=$((n + 1)); done";
-        let child = Command::new("sh")
-            .args(["-c", script, "sweeper"])
-            .arg(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Whoever kills our whole group does not mean it.
-            .process_group(0)
-            .spawn()
-            .context("cannot start sh")?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
 }

@@ -1,14 +1,13 @@
-//! Secrets and the files that hold them, out of the reach of other users of the machine.
+//! Secrets and the files that hold them.
 
 use std::fmt::Write as _;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::rand::{GetRandomFlags, getrandom};
-use tempfile::TempDir;
 
 /// A bearer token that nobody can guess: 256 bits from the kernel, as 64 hexadecimal digits.
 pub(crate) fn token() -> Result<String> {
@@ -26,15 +25,6 @@ pub(crate) fn token() -> Result<String> {
     Ok(token)
 }
 
-/// A temporary directory that only our user can look into.
-pub(crate) fn directory(prefix: &str) -> Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix(prefix)
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir()
-        .context("cannot make a temporary directory")
-}
-
 /// Writes a file that only our user can read.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<()> {
     File::options()
@@ -49,19 +39,16 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
-    fn mode(path: &Path) -> u32 {
-        path.metadata().unwrap().permissions().mode() & 0o7777
-    }
-
     #[test]
-    fn only_our_user_may_enter_the_directory_and_read_the_file() {
-        let directory = directory("callgate-test-").unwrap();
-        assert_eq!(mode(directory.path()), 0o700);
+    fn only_our_user_may_read_the_file() {
+        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("secret");
         write(&file, b"secret").unwrap();
-        assert_eq!(mode(&file), 0o600);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(std::fs::read(&file).unwrap(), b"secret");
     }
 

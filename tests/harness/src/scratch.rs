@@ -1,0 +1,81 @@
+//! The one directory that everything of a cluster is in.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+/// A temporary directory that only our user can look into. It is removed when this value is dropped, and when this
+/// program ends in any way: a value in a static is never dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    // The order is that of the end.
+    _sweeper: Sweeper,
+    directory: TempDir,
+}
+
+impl Scratch {
+    pub(crate) fn new(prefix: &str) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix(prefix)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .context("cannot make a temporary directory")?;
+        Ok(Self {
+            _sweeper: Sweeper::start(directory.path())?,
+            directory,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// A shell that removes a directory when its standard input ends, which it does when we end, however we end.
+#[derive(Debug)]
+struct Sweeper(Child);
+
+impl Sweeper {
+    fn start(directory: &Path) -> Result<Self> {
+        // `read` gives nothing until we are gone; the children are being killed at that moment and may still write.
+        let script = "trap '' INT TERM HUP; read -r _; n=0; until rm -rf \"$1\" || [ $n -ge 10 ]; do sleep 1; n=$((n + 1)); done";
+        let child = Command::new("sh")
+            .args(["-c", script, "sweeper"])
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Whoever kills our whole group does not mean it.
+            .process_group(0)
+            .spawn()
+            .context("cannot start sh")?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_user_may_enter_and_nothing_is_left() {
+        let scratch = Scratch::new("callgate-scratch-").unwrap();
+        let path = scratch.path().to_owned();
+        std::fs::write(path.join("file"), "").unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        drop(scratch);
+        assert!(!path.exists());
+    }
+}
