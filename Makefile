@@ -16,8 +16,8 @@ help: ## List the targets
 
 .PHONY: demo
 demo: packages kubernetes ## Show the main job on a local Kubernetes, step by step
-	@echo "Building callgate"
-	cargo build --locked --bin callgate
+	@echo "Building callgate and the demo"
+	cargo build --locked --bin callgate --example demo
 	cargo run --locked --quiet --example demo
 
 .PHONY: test
