@@ -5,14 +5,18 @@
 //! libseccomp may hang, crash or take all memory on a hostile profile, so [`compile()`] belongs into a process
 //! that can be lost: `testload` is the way to call it on what others wrote.
 
+mod answer;
 mod arch;
 mod compile;
 mod cost;
 mod program;
+mod resolve;
 
-pub use arch::{audit_token, native};
+pub use answer::Answer;
+pub use arch::{X32_BIT, audit_token, native};
 pub use compile::{CompileError, Filter, compile, detect_features, libseccomp_version};
 pub use cost::{MAX_COST, cost};
 pub use program::{
     Alu, Instruction, InvalidProgram, MAX_INSTRUCTIONS, Operand, Program, SeccompData, Test, Value,
 };
+pub use resolve::{ArchitectureCalls, Mention, Selector, architectures, prepare, resolve};

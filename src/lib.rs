@@ -38,6 +38,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod filter;
+pub mod meaning;
 pub mod profile;
 pub mod proof;
 pub mod store;

@@ -41,7 +41,7 @@ pub const fn audit_token(architecture: Architecture) -> u32 {
 }
 
 /// Set in the number of every X32 call, and in no other (`__X32_SYSCALL_BIT`).
-pub(super) const X32_BIT: u32 = 0x4000_0000;
+pub const X32_BIT: u32 = 0x4000_0000;
 
 pub(super) const fn to_libseccomp(architecture: Architecture) -> ScmpArch {
     match architecture {

@@ -11,15 +11,14 @@ use libseccomp::error::{SeccompErrno, SeccompError};
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::answer::DEFAULT_ERRNO;
 use super::arch::{native, to_libseccomp};
 use super::cost::{MAX_COST, cost};
 use super::program::{InvalidProgram, Program};
+use super::resolve::architectures;
 use crate::profile::{
     Action, Architecture, Code, Condition, Errno, FieldPath, Finding, Flag, Operator, Profile, Rule,
 };
-
-/// What runtimes answer where a profile says `SCMP_ACT_ERRNO` or `SCMP_ACT_TRACE` and no errno: EPERM.
-const DEFAULT_ERRNO: u16 = 1;
 
 /// A profile, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,11 +101,7 @@ pub fn detect_features() -> u32 {
 /// Added beside the native architecture: those of the profile. Left out: entries whose answer is the default
 /// one, and names that libseccomp does not know.
 pub fn compile(profile: &Profile) -> Result<Filter, CompileError> {
-    let native = native();
-    let cost = cost(profile, native);
-    if cost > MAX_COST {
-        return Err(CompileError::TooCostly(cost));
-    }
+    within_cost(profile)?;
 
     let mut context = new_context(profile)?;
     add_architectures(&mut context, profile)?;
@@ -114,17 +109,19 @@ pub fn compile(profile: &Profile) -> Result<Filter, CompileError> {
     let unknown_names = add_rules(&mut context, profile)?;
     let program = export(&context)?;
 
-    let mut architectures: Vec<Architecture> = native.into_iter().collect();
-    for &architecture in &profile.architectures {
-        if !architectures.contains(&architecture) {
-            architectures.push(architecture);
-        }
-    }
     Ok(Filter {
         program,
-        architectures,
+        architectures: architectures(profile),
         unknown_names,
     })
+}
+
+/// Refuses what is too much work to try.
+pub(super) fn within_cost(profile: &Profile) -> Result<(), CompileError> {
+    match cost(profile, native()) {
+        cost if cost > MAX_COST => Err(CompileError::TooCostly(cost)),
+        _ => Ok(()),
+    }
 }
 
 fn new_context(profile: &Profile) -> Result<ScmpFilterContext, CompileError> {

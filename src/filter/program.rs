@@ -305,7 +305,7 @@ impl Alu {
 }
 
 impl Test {
-    const fn holds(self, a: u32, b: u32) -> bool {
+    pub(crate) const fn holds(self, a: u32, b: u32) -> bool {
         match self {
             Self::Equal => a == b,
             Self::Greater => a > b,

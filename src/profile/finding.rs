@@ -108,6 +108,8 @@ pub struct Finding {
     pub location: Option<Location>,
     /// The value, the reason and the cure, for a person.
     pub message: String,
+    /// A call that shows it, where there is one: `socket(0x26, 0x0)`.
+    pub witness: Option<String>,
 }
 
 impl Finding {
@@ -119,6 +121,16 @@ impl Finding {
             field,
             location: None,
             message: message.into(),
+            witness: None,
+        }
+    }
+
+    /// The same finding, with a call that shows it.
+    #[must_use]
+    pub fn shown_by(self, witness: impl ToString) -> Self {
+        Self {
+            witness: Some(witness.to_string()),
+            ..self
         }
     }
 
@@ -288,6 +300,24 @@ codes! {
     BadName = "bad-name", Invalid;
     /// A listener path outside the prefixes that the installation allows.
     ListenerNotAllowed = "listener-not-allowed", Invalid;
+    /// Two entries answer one call differently.
+    Contradiction = "contradiction", Invalid;
+    /// A value of more than 32 bits, where an architecture compares no more.
+    ValueTooWide = "value-too-wide", Invalid;
+    /// The compiled filter does not answer a call as the profile says.
+    Miscompiled = "miscompiled", Invalid;
+    /// Conditions that take more work to prove than is done.
+    TooComplex = "too-complex", Invalid;
+    /// No call meets the conditions of an entry.
+    NeverMatches = "never-matches", Lint;
+    /// Every call meets a condition.
+    AlwaysHolds = "always-holds", Lint;
+    /// Other entries say the same.
+    RedundantEntry = "redundant-entry", Lint;
+    /// An entry that answers what the default does; runtimes leave it out.
+    DefaultEntry = "default-entry", Lint;
+    /// Conditions on a call that can also be made through another one, which no filter can look into.
+    Multiplexed = "multiplexed", Lint;
     /// libseccomp does not compile it.
     CompileFailed = "compile-failed", Invalid;
     /// libseccomp crashed over it, or exceeded its limits.

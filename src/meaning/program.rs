@@ -1,0 +1,252 @@
+//! What a compiled filter answers, as diagrams: its instructions followed for every call at once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::condition::Width;
+use super::diagram::{Bit, Diagrams, Node, Outcome, TooComplex};
+use crate::filter::{Alu, Answer, Instruction, Operand, Program, Test, Value};
+
+/// Why a program cannot be read as diagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error(transparent)]
+    TooComplex(#[from] TooComplex),
+    /// libseccomp makes no such instruction.
+    #[error("instruction {0} of the compiled filter is one that the proof does not know")]
+    Instruction(usize),
+}
+
+/// What is known of the accumulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Accumulator {
+    Constant(u32),
+    /// Half of an argument, and which of its bits are left.
+    Half {
+        argument: u8,
+        upper: bool,
+        mask: u32,
+    },
+}
+
+/// The calls of one architecture, as a program answers them.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    program: &'a Program,
+    token: u32,
+    width: Width,
+    /// Whether what is at or behind this instruction loads the number of the call.
+    asks_number: Vec<bool>,
+    /// What was found of places that do not ask the number.
+    found: HashMap<(usize, Accumulator), Node>,
+}
+
+impl<'a> Reader<'a> {
+    /// `token` is the architecture's `AUDIT_ARCH_*` word.
+    pub(super) fn new(program: &'a Program, token: u32, width: Width) -> Self {
+        Self {
+            program,
+            token,
+            width,
+            asks_number: asks_number(program),
+            found: HashMap::new(),
+        }
+    }
+
+    /// The diagram of the call with this number.
+    pub(super) fn call(&mut self, diagrams: &mut Diagrams, number: u32) -> Result<Node, Unreadable> {
+        let mut found = HashMap::new();
+        self.follow(diagrams, number, 0, Accumulator::Constant(0), &mut found)
+    }
+
+    /// Goes on from an instruction until every way has ended. Jumps lead forward only, so the depth is bounded by
+    /// the number of branches on arguments in a row.
+    fn follow(
+        &mut self,
+        diagrams: &mut Diagrams,
+        number: u32,
+        start: usize,
+        start_value: Accumulator,
+        found: &mut HashMap<(usize, Accumulator), Node>,
+    ) -> Result<Node, Unreadable> {
+        let (mut at, mut value) = (start, start_value);
+        loop {
+            match self.program.instructions()[at] {
+                Instruction::Load(from) => {
+                    value = self.load(number, from).ok_or(Unreadable::Instruction(at))?;
+                    at += 1;
+                }
+                Instruction::Alu(Alu::And, Operand::Constant(with)) => {
+                    value = match value {
+                        Accumulator::Constant(constant) => Accumulator::Constant(constant & with),
+                        Accumulator::Half {
+                            argument,
+                            upper,
+                            mask,
+                        } => Accumulator::Half {
+                            argument,
+                            upper,
+                            mask: mask & with,
+                        },
+                    };
+                    at += 1;
+                }
+                Instruction::Jump(to) => at = to,
+                Instruction::Return(word) => return Ok(diagrams.answer(Answer::from_word(word))),
+                Instruction::Branch {
+                    test,
+                    operand: Operand::Constant(with),
+                    yes,
+                    no,
+                } => match value {
+                    Accumulator::Constant(constant) => at = if test.holds(constant, with) { yes } else { no },
+                    Accumulator::Half { .. } => {
+                        let key = (at, value);
+                        let known = if self.asks_number[at] {
+                            found.get(&key)
+                        } else {
+                            self.found.get(&key)
+                        };
+                        if let Some(node) = known {
+                            return Ok(*node);
+                        }
+                        let condition = branch(diagrams, test, value, with)?;
+                        let yes = self.follow(diagrams, number, yes, value, found)?;
+                        let no = self.follow(diagrams, number, no, value, found)?;
+                        let node = diagrams.choose(condition, yes, no)?;
+                        let memory = if self.asks_number[at] {
+                            found
+                        } else {
+                            &mut self.found
+                        };
+                        memory.insert(key, node);
+                        return Ok(node);
+                    }
+                },
+                _ => return Err(Unreadable::Instruction(at)),
+            }
+        }
+    }
+
+    fn load(&self, number: u32, from: Value) -> Option<Accumulator> {
+        let offset = match from {
+            Value::Constant(constant) => return Some(Accumulator::Constant(constant)),
+            Value::Data(0) => return Some(Accumulator::Constant(number)),
+            Value::Data(4) => return Some(Accumulator::Constant(self.token)),
+            // Behind number, architecture and instruction pointer: the arguments. The offset is below 64.
+            Value::Data(offset @ 16..) => offset - 16,
+            Value::Data(_) | Value::Memory(_) => return None,
+        };
+        let upper = offset.is_multiple_of(8) == cfg!(target_endian = "big");
+        Some(match (upper, self.width) {
+            (true, Width::Bits32) => Accumulator::Constant(0),
+            _ => Accumulator::Half {
+                argument: (offset / 8) as u8,
+                upper,
+                mask: u32::MAX,
+            },
+        })
+    }
+}
+
+/// Where a test of half an argument holds.
+fn branch(diagrams: &mut Diagrams, test: Test, value: Accumulator, with: u32) -> Result<Node, TooComplex> {
+    let Accumulator::Half {
+        argument,
+        upper,
+        mask,
+    } = value
+    else {
+        return Ok(Node::NEVER);
+    };
+    let bit = |bit| (mask >> bit & 1 == 1).then(|| Bit::new(argument, if upper { bit + 32 } else { bit }));
+    let outcome = match test {
+        Test::Equal => Outcome::EQUAL,
+        Test::Greater => Outcome {
+            less: false,
+            equal: false,
+            greater: true,
+        },
+        Test::GreaterOrEqual => Outcome {
+            less: false,
+            equal: true,
+            greater: true,
+        },
+        Test::AnySet => {
+            let tested = (0..32).filter(|at| with >> at & 1 == 1);
+            return diagrams.any_set(tested.filter_map(bit));
+        }
+    };
+    diagrams.compare(32, with.into(), bit, outcome)
+}
+
+/// For each instruction whether it, or one that can come after it, loads the number of the call.
+fn asks_number(program: &Program) -> Vec<bool> {
+    let instructions = program.instructions();
+    let mut asks = vec![false; instructions.len()];
+    for (at, instruction) in instructions.iter().enumerate().rev() {
+        asks[at] = match *instruction {
+            Instruction::Load(Value::Data(0)) => true,
+            Instruction::Return(_) | Instruction::ReturnA => false,
+            Instruction::Jump(to) => asks[to],
+            Instruction::Branch { yes, no, .. } => asks[yes] || asks[no],
+            _ => asks[at + 1],
+        };
+    }
+    asks
+}
+
+/// Which word of a call a filter chooses its instructions by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    /// The number of the call.
+    Number,
+    /// The `AUDIT_ARCH_*` word.
+    Architecture,
+}
+
+impl Key {
+    /// In `struct seccomp_data`.
+    const fn offset(self) -> u32 {
+        match self {
+            Self::Number => 0,
+            Self::Architecture => 4,
+        }
+    }
+}
+
+/// Values of a key that the program may tell from their neighbours: from one to the next it answers alike. Holds
+/// for programs that do nothing with the key but compare it; `Err` for others.
+pub(super) fn boundaries(program: &Program, key: Key) -> Result<BTreeSet<u32>, Unreadable> {
+    let instructions = program.instructions();
+    // Whether the accumulator may hold the key there.
+    let mut holds = vec![false; instructions.len()];
+    let mut boundaries = BTreeSet::from([0]);
+    for (at, instruction) in instructions.iter().enumerate() {
+        match *instruction {
+            Instruction::Load(Value::Data(offset)) if offset == key.offset() => holds[at + 1] = true,
+            Instruction::Load(_) | Instruction::Return(_) => {}
+            Instruction::Jump(to) => holds[to] |= holds[at],
+            Instruction::Branch {
+                test,
+                operand,
+                yes,
+                no,
+            } => {
+                holds[yes] |= holds[at];
+                holds[no] |= holds[at];
+                if holds[at] {
+                    let (Operand::Constant(with), Test::Equal | Test::Greater | Test::GreaterOrEqual) =
+                        (operand, test)
+                    else {
+                        return Err(Unreadable::Instruction(at));
+                    };
+                    boundaries.insert(with);
+                    boundaries.extend(with.checked_add(1));
+                }
+            }
+            _ if holds[at] => return Err(Unreadable::Instruction(at)),
+            _ => {}
+        }
+    }
+    Ok(boundaries)
+}

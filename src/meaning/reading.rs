@@ -1,0 +1,383 @@
+//! What a profile says about each call, and what is wrong with that before anything is compiled.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::call::Call;
+use super::condition::{Width, condition, conditions};
+use super::diagram::{Arguments, Diagrams, Node, TooComplex};
+use crate::filter::{Answer, ArchitectureCalls, Mention, Selector};
+use crate::profile::{Architecture, Code, Condition, FieldPath, Finding, Profile, Rule};
+
+/// The calls of one architecture, by number, as a profile means them.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) architecture: Architecture,
+    pub(super) width: Width,
+    pub(super) calls: BTreeMap<u32, Node>,
+}
+
+/// What the entries about one call are, without the names they use for it. Hundreds of calls share one.
+type Entries = Vec<(usize, Option<Selector>)>;
+
+/// Reads a profile, architecture by architecture.
+pub(super) struct Reader<'a> {
+    profile: &'a Profile,
+    diagrams: &'a mut Diagrams,
+    answers: Vec<Answer>,
+    default: Answer,
+    native: Option<Architecture>,
+    read: HashMap<(Width, Entries), Node>,
+    /// What was found, by code and entry: the same on the next call or architecture is not told again.
+    found: BTreeMap<(Code, usize), Finding>,
+    /// By entry, the indices of names for which others say the same.
+    redundant: BTreeMap<usize, BTreeSet<usize>>,
+}
+
+/// The entries about one call on one architecture.
+#[derive(Debug, Clone, Copy)]
+struct Site<'a> {
+    mentions: &'a [Mention],
+    architecture: Architecture,
+}
+
+impl<'a> Reader<'a> {
+    /// `native` is the architecture that witnesses need not name.
+    pub(super) fn new(
+        profile: &'a Profile,
+        diagrams: &'a mut Diagrams,
+        native: Option<Architecture>,
+    ) -> Self {
+        let answer = |rule: &Rule| Answer::new(rule.action, rule.errno_ret);
+        Self {
+            profile,
+            diagrams,
+            answers: profile.syscalls.iter().map(answer).collect(),
+            default: Answer::new(profile.default_action, profile.default_errno_ret),
+            native,
+            read: HashMap::new(),
+            found: BTreeMap::new(),
+            redundant: BTreeMap::new(),
+        }
+    }
+
+    /// What was found so far: the worst first, then in the order of the entries.
+    pub(super) fn into_findings(mut self) -> Vec<Finding> {
+        for (entry, names) in std::mem::take(&mut self.redundant) {
+            let name = |index: &usize| self.profile.syscalls[entry].names[*index].as_str();
+            let first = names.first().map_or("", name);
+            let (what, field) = match names.len() {
+                1 => (first.to_owned(), path(entry)),
+                count => (format!("{first} and {} more", count - 1), path(entry)),
+            };
+            let field = names
+                .first()
+                .map_or(field, |index| path(entry).key("names").index(*index));
+            let message = format!("other entries already answer {what} like this: remove what stands twice");
+            self.find(Code::RedundantEntry, entry, field, message, None);
+        }
+        let mut findings: Vec<_> = self.found.into_iter().collect();
+        findings.sort_by_key(|((code, entry), _)| (code.class(), *entry, *code));
+        findings.into_iter().map(|(_, finding)| finding).collect()
+    }
+
+    /// Reads the calls of an architecture.
+    pub(super) fn read(&mut self, calls: &ArchitectureCalls) -> Result<Reading, TooComplex> {
+        let width = Width::of(calls.architecture);
+        let mut read = BTreeMap::new();
+        for (&number, mentions) in &calls.calls {
+            let entries = entries(mentions);
+            let key = (width, entries);
+            let node = if let Some(node) = self.read.get(&key) {
+                *node
+            } else {
+                let site = Site {
+                    mentions,
+                    architecture: calls.architecture,
+                };
+                let node = self.call(site, &key.1, width)?;
+                self.read.insert(key, node);
+                node
+            };
+            read.insert(number, node);
+        }
+        if width == Width::Bits32 {
+            self.wide_values(calls)?;
+        }
+        Ok(Reading {
+            architecture: calls.architecture,
+            width,
+            calls: read,
+        })
+    }
+
+    /// Looks at each entry by itself: conditions that decide nothing. As on 64-bit architectures, which have every
+    /// value.
+    pub(super) fn conditions(&mut self) -> Result<(), TooComplex> {
+        let profile = self.profile;
+        for (entry, rule) in profile.syscalls.iter().enumerate() {
+            let args = path(entry).key("args");
+            if conditions(self.diagrams, rule, None, Width::Bits64)? == Node::NEVER {
+                let message =
+                    "no call meets the conditions of this entry, so it does nothing: correct or remove it";
+                self.find(Code::NeverMatches, entry, args, message, None);
+                continue;
+            }
+            for (index, one) in rule.args.iter().enumerate() {
+                if condition(self.diagrams, one, Width::Bits64)? == Node::ALWAYS {
+                    let message =
+                        "every value meets this condition, so it does nothing: correct or remove it";
+                    self.find(Code::AlwaysHolds, entry, args.index(index), message, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Conditions that libseccomp cuts to 32 bits, where that changes what they say.
+    fn wide_values(&mut self, calls: &ArchitectureCalls) -> Result<(), TooComplex> {
+        let profile = self.profile;
+        let mentioned: BTreeMap<usize, &[Mention]> = calls
+            .calls
+            .values()
+            .flat_map(|mentions| {
+                mentions
+                    .iter()
+                    .map(|mention| (mention.entry, mentions.as_slice()))
+            })
+            .collect();
+        for (&entry, mentions) in &mentioned {
+            for (index, written) in profile.syscalls[entry].args.iter().enumerate() {
+                let lower = |value| value & u64::from(u32::MAX);
+                let cut = Condition {
+                    value: lower(written.value),
+                    value_two: written.value_two.map(lower),
+                    ..*written
+                };
+                let [as_written, as_compiled] = [
+                    condition(self.diagrams, written, Width::Bits32)?,
+                    condition(self.diagrams, &cut, Width::Bits32)?,
+                ];
+                let Some(arguments) = self.diagrams.difference(as_written, as_compiled) else {
+                    continue;
+                };
+                let site = Site {
+                    mentions,
+                    architecture: calls.architecture,
+                };
+                let call = self.show(site, arguments);
+                let effect = if self.diagrams.at(as_compiled, &arguments) == Node::ALWAYS {
+                    "meets it"
+                } else {
+                    "does not meet it"
+                };
+                let message = format!(
+                    "a value of more than 32 bits, and {} compares the lower 32 only, so that {call} {effect}: compare \
+                     these with SCMP_CMP_MASKED_EQ, value 0xffffffff, or leave out the architecture",
+                    calls.architecture
+                );
+                let field = path(entry).key("args").index(index);
+                self.find(Code::ValueTooWide, entry, field, message, Some(&call));
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries about one call, taken together.
+    fn call(&mut self, site: Site<'_>, entries: &Entries, width: Width) -> Result<Node, TooComplex> {
+        let mut saying = Vec::new();
+        let mut restating = Vec::new();
+        for &(entry, selector) in entries {
+            let rule = &self.profile.syscalls[entry];
+            let holds = conditions(self.diagrams, rule, selector, width)?;
+            if self.answers[entry] == self.default {
+                restating.push((entry, holds));
+                continue;
+            }
+            saying.push((entry, holds));
+            if let (Some(selector), false) = (selector, rule.args.is_empty()) {
+                self.multiplexed(site, entry, selector);
+            }
+        }
+        // What entries answer; NEVER where none does.
+        let mut said = Node::NEVER;
+        let mut kept: Vec<(usize, Node)> = Vec::new();
+        for (entry, holds) in saying {
+            let answer = self.diagrams.answer(self.answers[entry]);
+            // What was said before where this entry holds; its own answer elsewhere, which changes nothing below.
+            let before = self.diagrams.choose(holds, said, answer)?;
+            let clash = self
+                .diagrams
+                .find(before, |leaf| leaf != Node::NEVER && leaf != answer);
+            if let Some(arguments) = clash {
+                let other = kept.iter().find(|(other, holds)| {
+                    self.answers[*other] != self.answers[entry]
+                        && self.diagrams.at(*holds, &arguments) == Node::ALWAYS
+                });
+                let other = other.map_or(entry, |(other, _)| *other);
+                self.contradiction(site, entry, other, arguments);
+            } else if holds == Node::NEVER {
+                // Told once for all calls.
+            } else if before == answer {
+                self.redundant(site, entry);
+            } else {
+                said = self.diagrams.choose(holds, answer, said)?;
+                kept.push((entry, holds));
+            }
+        }
+        self.covered_by_later(site, &kept)?;
+        for restated in restating {
+            self.restated(site, restated, &kept)?;
+        }
+        let default = self.diagrams.answer(self.default);
+        self.diagrams.replace(said, Node::NEVER, default)
+    }
+
+    /// Entries that those behind them make superfluous.
+    fn covered_by_later(&mut self, site: Site<'_>, kept: &[(usize, Node)]) -> Result<(), TooComplex> {
+        let mut later: BTreeMap<Answer, Node> = BTreeMap::new();
+        for &(entry, holds) in kept.iter().rev() {
+            let covered = later.entry(self.answers[entry]).or_insert(Node::NEVER);
+            if self.diagrams.without(holds, *covered)? == Node::NEVER {
+                self.redundant(site, entry);
+            } else {
+                *covered = self.diagrams.choose(holds, Node::ALWAYS, *covered)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry with the answer of the default. Runtimes leave it out. That is what it says if other entries make
+    /// exceptions from it, and not if it was to be an exception from them.
+    fn restated(
+        &mut self,
+        site: Site<'_>,
+        (entry, holds): (usize, Node),
+        kept: &[(usize, Node)],
+    ) -> Result<(), TooComplex> {
+        for &(other, elsewhere) in kept {
+            let overlap = self.diagrams.and(holds, elsewhere)?;
+            if overlap == elsewhere && elsewhere != holds {
+                continue;
+            }
+            if let Some(arguments) = self.diagrams.find(overlap, |leaf| leaf == Node::ALWAYS) {
+                self.contradiction(site, entry, other, arguments);
+                return Ok(());
+            }
+        }
+        let message = format!(
+            "{} is the default action, so this entry does nothing: remove it",
+            self.default
+        );
+        self.find(Code::DefaultEntry, entry, path(entry), message, None);
+        Ok(())
+    }
+
+    fn contradiction(&mut self, site: Site<'_>, entry: usize, other: usize, arguments: Arguments) {
+        let call = self.show(site, arguments);
+        let message = format!(
+            "{call} gets {} here and {} from syscalls[{other}]: entries have no order, and libseccomp keeps one answer \
+             or fails. Give each call one answer, by conditions that exclude each other",
+            self.answers[entry], self.answers[other]
+        );
+        self.find(
+            Code::Contradiction,
+            entry,
+            site.named(entry),
+            message,
+            Some(&call),
+        );
+    }
+
+    fn multiplexed(&mut self, site: Site<'_>, entry: usize, selector: Selector) {
+        let Selector { multiplexer, value } = selector;
+        let name = site.name(self.profile, entry);
+        let message = format!(
+            "on {} {name} can also be made through {multiplexer}, whose arguments a filter cannot see: {multiplexer}\
+             ({value:#x}) gets {} whatever the arguments of {name} are. Leave out the architecture, or do not rely on \
+             the conditions there",
+            site.architecture, self.answers[entry]
+        );
+        let field = path(entry).key("args");
+        self.find(Code::Multiplexed, entry, field, message, None);
+    }
+
+    fn redundant(&mut self, site: Site<'_>, entry: usize) {
+        let names = site.mentions.iter().filter(|mention| mention.entry == entry);
+        let names = names.map(|mention| mention.name);
+        self.redundant.entry(entry).or_default().extend(names);
+    }
+
+    /// Notes a finding, unless the entry has one of that code.
+    fn find(
+        &mut self,
+        code: Code,
+        entry: usize,
+        field: FieldPath,
+        message: impl Into<String>,
+        witness: Option<&Call<'_>>,
+    ) {
+        self.found.entry((code, entry)).or_insert_with(|| Finding {
+            witness: witness.map(ToString::to_string),
+            ..Finding::new(code, field, message)
+        });
+    }
+
+    fn show(&self, site: Site<'_>, arguments: Arguments) -> Call<'a> {
+        let on = Some(site.architecture).filter(|_| Some(site.architecture) != self.native);
+        show(self.profile, site.mentions, arguments, on)
+    }
+}
+
+impl Site<'_> {
+    /// Where an entry names the call.
+    fn named(self, entry: usize) -> FieldPath {
+        match self.mentions.iter().find(|mention| mention.entry == entry) {
+            Some(mention) => path(entry).key("names").index(mention.name),
+            None => path(entry),
+        }
+    }
+
+    /// The name that an entry uses for the call.
+    fn name(self, profile: &Profile, entry: usize) -> &str {
+        let mention = self.mentions.iter().find(|mention| mention.entry == entry);
+        mention.map_or("", |mention| profile.syscalls[entry].names[mention.name].as_str())
+    }
+}
+
+/// A call that these entries are about.
+pub(super) fn show<'a>(
+    profile: &'a Profile,
+    mentions: &[Mention],
+    arguments: Arguments,
+    on: Option<Architecture>,
+) -> Call<'a> {
+    let looked_at = mentions.iter().flat_map(|mention| {
+        let own = profile.syscalls[mention.entry].args.iter();
+        own.map(|condition| usize::from(condition.index) + 1)
+            .chain(mention.selector.map(|_| 1))
+    });
+    let name = mentions.first().map_or("", |mention| match mention.selector {
+        Some(selector) => selector.multiplexer,
+        None => profile.syscalls[mention.entry].names[mention.name].as_str(),
+    });
+    Call {
+        name,
+        arguments,
+        shown: looked_at.max().unwrap_or(0),
+        on,
+    }
+}
+
+/// Each entry once.
+fn entries(mentions: &[Mention]) -> Entries {
+    let mut seen = BTreeSet::new();
+    mentions
+        .iter()
+        .filter(|mention| seen.insert((mention.entry, mention.selector.map(|selector| selector.value))))
+        .map(|mention| (mention.entry, mention.selector))
+        .collect()
+}
+
+fn path(entry: usize) -> FieldPath {
+    FieldPath::root().key("syscalls").index(entry)
+}
