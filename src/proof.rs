@@ -54,7 +54,7 @@ pub struct Proven {
     /// Per architecture: instructions that a call of it can meet.
     pub filters: Vec<(Architecture, u32)>,
     /// What is not portable, or probably not meant.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
 }
 
 /// A profile that did not pass.
@@ -146,11 +146,13 @@ impl Prover {
             testload::Verdict::Loaded {
                 filters,
                 unknown_names,
+                findings,
             } => {
-                let findings = ignored(&unknown_names)
-                    .map(|finding| finding.under(&root))
+                let unlisted = findings.unlisted();
+                let listed = ignored(&unknown_names)
                     .into_iter()
-                    .collect();
+                    .chain(findings.iter().cloned());
+                let findings = Findings::new(listed.collect(), unlisted).under(&root);
                 Verdict::Valid(Proven {
                     spec,
                     canonical,
@@ -158,10 +160,10 @@ impl Prover {
                     findings,
                 })
             }
-            testload::Verdict::Refused(finding) => Verdict::Invalid(Refused {
+            testload::Verdict::Refused(findings) => Verdict::Invalid(Refused {
                 digest: Some(digest),
                 node_selector: Some(spec.node_selector),
-                findings: finding.under(&root).into(),
+                findings: findings.under(&root),
             }),
             testload::Verdict::Unknown(reason) => Verdict::Unknown(reason),
         }

@@ -41,7 +41,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::profile::{Architecture, Finding};
+use crate::profile::{Architecture, Findings};
 
 /// What came of a test-load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +53,12 @@ pub enum Verdict {
         /// Names in the profile that this libseccomp does not know: such a call gets the default action. At
         /// most 64, each at most 64 bytes.
         unknown_names: Vec<String>,
+        /// What is probably not meant; none is Invalid. At most 16 are listed.
+        findings: Findings,
     },
-    /// The profile cannot be compiled or loaded here, and that is its own doing.
-    Refused(Finding),
+    /// The profile contradicts itself, or cannot be compiled to what it says or be loaded here, and that is its own
+    /// doing. At most 16 findings are listed, the first Invalid.
+    Refused(Findings),
     /// Nothing is known about the profile: the machine is short of something. To be tried again.
     Unknown(String),
 }

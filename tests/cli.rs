@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const GOOD: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
  "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]}"#;
-const UNCOMPILABLE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+const CONTRADICTORY: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
  {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5, "args": [{"index": 0, "value": 38, "op": "SCMP_CMP_EQ"}]},
  {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 6, "args": [{"index": 0, "value": 38, "op": "SCMP_CMP_EQ"}]}]}"#;
 const MANIFEST: &str = "\
@@ -89,16 +89,17 @@ fn an_invalid_profile_is_shown_in_its_line_and_exit_code_1_wins_over_valid_ones(
 }
 
 #[test]
-fn what_libseccomp_cannot_compile_is_shown_at_the_entry_that_it_refuses() {
-    let folder = folder(&[("clash.json", UNCOMPILABLE)]);
+fn a_contradiction_is_shown_at_the_name_that_gets_two_answers() {
+    let folder = folder(&[("clash.json", CONTRADICTORY)]);
     let ran = callgate(folder.path(), &["check", "clash.json"], "");
     assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
     assert!(
-        ran.out.contains("error[compile-failed]: syscalls[1]"),
+        ran.out
+            .contains("error[contradiction]: syscalls[1].names[0]: socket(0x26)"),
         "{}",
         ran.out
     );
-    assert!(ran.out.contains("--> clash.json:3:2"), "{}", ran.out);
+    assert!(ran.out.contains("--> clash.json:3:13"), "{}", ran.out);
 }
 
 #[test]
@@ -305,7 +306,7 @@ fn a_listener_path_is_refused_unless_its_directory_is_allowed() {
 
 #[test]
 fn install_writes_what_passes_leaves_out_what_does_not_and_prunes_only_when_asked() {
-    let profiles = folder(&[("good.json", GOOD), ("clash.json", UNCOMPILABLE)]);
+    let profiles = folder(&[("good.json", GOOD), ("clash.json", CONTRADICTORY)]);
     let root = TempDir::new().unwrap();
     let root_path = root.path().to_str().unwrap();
     let install = |more: &[&str]| {
@@ -322,7 +323,7 @@ fn install_writes_what_passes_leaves_out_what_does_not_and_prunes_only_when_aske
     assert!(ran.out.contains("refused    default/clash"), "{}", ran.out);
     assert!(
         ran.err
-            .contains("clash.json:3:2: error[compile-failed]: syscalls[1]"),
+            .contains("clash.json:3:13: error[contradiction]: syscalls[1].names[0]: socket(0x26)"),
         "{}",
         ran.err
     );
@@ -348,7 +349,7 @@ fn install_writes_what_passes_leaves_out_what_does_not_and_prunes_only_when_aske
     .unwrap();
     fs::File::create(profiles.path().join("good.json"))
         .unwrap()
-        .write_all(UNCOMPILABLE.as_bytes())
+        .write_all(CONTRADICTORY.as_bytes())
         .unwrap();
     let before = fs::read(&good).unwrap();
     let ran = install(&[]);

@@ -76,7 +76,7 @@ fn hanging() -> Vec<Canonical> {
 
 fn refused(verdict: Verdict) -> Finding {
     match verdict {
-        Verdict::Refused(finding) => finding,
+        Verdict::Refused(findings) => findings[0].clone(),
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -116,6 +116,7 @@ async fn a_docker_size_profile_loads_on_one_and_on_three_architectures() {
     let Verdict::Loaded {
         filters: three,
         unknown_names,
+        ..
     } = client.test_load("team", &canonical(&profile)).await
     else {
         panic!("three architectures do not load");

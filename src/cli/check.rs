@@ -207,7 +207,7 @@ impl Checked<'_> {
     /// All findings, those first that decide, each with its place in the file.
     fn findings(&self) -> Vec<Finding> {
         let mut findings = match self.verdict() {
-            Some(Verdict::Valid(proven)) => proven.findings.clone(),
+            Some(Verdict::Valid(proven)) => proven.findings.to_vec(),
             Some(Verdict::Invalid(refused)) => refused.findings.to_vec(),
             Some(Verdict::Unknown(_)) | None => Vec::new(),
         };
@@ -223,6 +223,7 @@ impl Checked<'_> {
     /// How many findings there are beside those.
     fn unlisted(&self) -> usize {
         match self.verdict() {
+            Some(Verdict::Valid(proven)) => proven.findings.unlisted(),
             Some(Verdict::Invalid(refused)) => refused.findings.unlisted(),
             _ => 0,
         }

@@ -10,7 +10,7 @@ use anyhow::{anyhow, bail};
 use self::folder::{Candidate, Wanted};
 use super::{finding, run};
 use crate::filter::libseccomp_version;
-use crate::profile::{Digest, Finding, ProfileName};
+use crate::profile::{Digest, Findings, ProfileName};
 use crate::proof::{Prover, Verdict};
 use crate::store::{Origin, Owner, ProvenWith, Store, StoreError};
 
@@ -127,7 +127,7 @@ async fn install(
     };
     match verdict {
         Verdict::Valid(passed) => {
-            tell(source, &passed.findings, 0);
+            tell(source, &passed.findings);
             let digest = passed.canonical.digest;
             if live == Some(digest) {
                 store.keep(name, proof)?;
@@ -138,7 +138,7 @@ async fn install(
         }
         Verdict::Invalid(refused) => {
             outcome.invalid = true;
-            tell(source, &refused.findings, refused.findings.unlisted());
+            tell(source, &refused.findings);
             say(&format!("refused    {name}{}", kept(live)))
         }
         Verdict::Unknown(reason) => {
@@ -158,10 +158,11 @@ fn kept(live: Option<Digest>) -> String {
 }
 
 /// Says what was found, each on a line.
-fn tell(source: &folder::Source, findings: &[Finding], unlisted: usize) {
-    for found in findings {
+fn tell(source: &folder::Source, findings: &Findings) {
+    for found in findings.iter() {
         run::tell(&finding::line(&source.place(found), found));
     }
+    let unlisted = findings.unlisted();
     if unlisted > 0 {
         run::tell(&format!("{}: and {unlisted} more findings", source.file));
     }

@@ -46,11 +46,11 @@ pub(super) fn judge(name: &ProfileName, generation: i64, verdict: &Verdict) -> J
     };
     match verdict {
         Verdict::Valid(proven) => {
-            let (findings, findings_total) = listed(&proven.findings);
+            let (findings, _) = listed(&proven.findings);
             Judgement {
                 valid: ConditionStatus::True,
                 reason: "Proven".to_owned(),
-                message: praise(&proven.findings),
+                message: praise(proven.findings.total()),
                 digest: Some(proven.canonical.digest),
                 selector: proven.spec.node_selector.clone(),
                 filters: proven
@@ -62,7 +62,7 @@ pub(super) fn judge(name: &ProfileName, generation: i64, verdict: &Verdict) -> J
                     })
                     .collect(),
                 findings,
-                findings_total,
+                findings_total: u32::try_from(proven.findings.total()).unwrap_or(u32::MAX),
                 ..blank
             }
         }
@@ -150,12 +150,12 @@ fn blame(first: &Finding, found: &[Finding]) -> String {
     format!("{place}{}{rest}", cut(&first.message, MAX_MESSAGE))
 }
 
-fn praise(found: &[Finding]) -> String {
-    let proven = "The filter compiles, and the kernel takes it.";
-    if found.is_empty() {
+fn praise(findings: usize) -> String {
+    let proven = "The filter answers every call as the profile says, and the kernel takes it.";
+    if findings == 0 {
         proven.to_owned()
     } else {
-        format!("{proven} See status.findings: {}.", count(found.len(), "finding"))
+        format!("{proven} See status.findings: {}.", count(findings, "finding"))
     }
 }
 

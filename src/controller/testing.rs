@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::{Condition, ConditionStatus};
-use crate::profile::{Action, Canonical, Digest, Finding, Profile, ProfileName, ProfileSpec};
+use crate::profile::{Action, Canonical, Digest, Finding, Findings, Profile, ProfileName, ProfileSpec};
 use crate::proof::{Proven, Refused, Verdict};
 
 pub(super) fn name(text: &str) -> ProfileName {
@@ -52,7 +52,7 @@ pub(super) fn valid_verdict(content: &str, selector: &[(&str, &str)]) -> Verdict
             digest: Digest::of(content.as_bytes()),
         },
         filters: Vec::new(),
-        findings: Vec::new(),
+        findings: Findings::default(),
     })
 }
 

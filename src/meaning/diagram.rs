@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::filter::Answer;
+use crate::profile::{Code, FieldPath, Finding};
 
 /// The arguments of a call.
 pub(super) type Arguments = [u64; 6];
@@ -22,8 +23,20 @@ const MAX_STEPS: usize = 400_000;
 
 /// The diagrams would take more memory or time than a profile is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the conditions are too complex to prove")]
+#[error("the conditions on one call, taken together, are too complex to prove: use fewer, or simpler ones")]
 pub struct TooComplex;
+
+impl TooComplex {
+    /// What to tell the author.
+    #[must_use]
+    pub fn finding(self) -> Finding {
+        Finding::new(
+            Code::TooComplex,
+            FieldPath::root().key("syscalls"),
+            self.to_string(),
+        )
+    }
+}
 
 /// A diagram. Two that mean the same are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

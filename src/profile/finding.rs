@@ -162,6 +162,25 @@ impl Findings {
     /// How many of what a reader finds are listed.
     pub const MAX: usize = 100;
 
+    /// These, and so many that are not listed.
+    #[must_use]
+    pub const fn new(listed: Vec<Finding>, unlisted: usize) -> Self {
+        Self { listed, unlisted }
+    }
+
+    /// The same findings, seen from a document that holds their object at `path`.
+    #[must_use]
+    pub fn under(self, path: &FieldPath) -> Self {
+        Self {
+            listed: self
+                .listed
+                .into_iter()
+                .map(|finding| finding.under(path))
+                .collect(),
+            ..self
+        }
+    }
+
     /// How many there are beside the listed ones.
     #[must_use]
     pub const fn unlisted(&self) -> usize {

@@ -70,7 +70,7 @@ impl Client {
                 profile.bytes.len(),
                 Canonical::MAX_BYTES
             );
-            return Verdict::Refused(Finding::new(Code::TooLarge, FieldPath::root(), message));
+            return Verdict::Refused(Finding::new(Code::TooLarge, FieldPath::root(), message).into());
         }
         let (answer, verdict) = oneshot::channel();
         let job = Job {

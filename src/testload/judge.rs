@@ -54,7 +54,7 @@ pub(super) fn compiled(ended: &Ended, said: Option<&[u8]>, again: bool, limits: 
                 },
                 Err(_) => exhausted("left a broken program".to_owned()),
             },
-            Some((CompileReport::Refused(refusal), _)) => Next::Answer(Outcome::Refused(refusal)),
+            Some((CompileReport::Refused(found), _)) => Next::Answer(Outcome::Refused(found)),
             Some((CompileReport::Failed(reason), _)) => unknown(reason),
             Some((CompileReport::OutOfMemory | CompileReport::Fault, _)) if took_its_memory => {
                 exhausted(out_of_memory())
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::profile::{FieldPath, Finding};
     use crate::testload::Verdict;
-    use crate::testload::message::Refusal;
+    use crate::testload::message::Found;
 
     const LIMITS: Limits = Limits {
         children: 2,
@@ -171,10 +171,7 @@ mod tests {
     fn is_exhausted(next: Next) -> bool {
         matches!(
             verdict(next),
-            Verdict::Refused(Finding {
-                code: Code::CompileExhausted,
-                ..
-            })
+            Verdict::Refused(findings) if findings[0].code == Code::CompileExhausted
         )
     }
 
@@ -242,9 +239,10 @@ mod tests {
                 ..starved
             };
             assert_eq!(compiled(&greedy, None, false, &LIMITS), Next::Again, "{signal}");
-            let Verdict::Refused(finding) = verdict(compiled(&greedy, None, true, &LIMITS)) else {
+            let Verdict::Refused(findings) = verdict(compiled(&greedy, None, true, &LIMITS)) else {
                 panic!("not refused: {signal}");
             };
+            let finding = &findings[0];
             assert_eq!(finding.code, Code::CompileExhausted);
             assert!(
                 finding.message.contains("64 MiB of memory"),
@@ -257,14 +255,14 @@ mod tests {
     #[test]
     fn a_refusal_needs_no_second_attempt() {
         let finding = Finding::new(Code::CompileFailed, FieldPath::root().key("flags"), "why");
-        let said = CompileReport::Refused(Refusal::from(&finding)).encode(&[]);
+        let said = CompileReport::Refused(Found::new(std::slice::from_ref(&finding))).encode(&[]);
         let next = compiled(&ended(End::Exited(0)), Some(&said), false, &LIMITS);
-        assert_eq!(verdict(next), Verdict::Refused(finding));
+        assert_eq!(verdict(next), Verdict::Refused(finding.into()));
     }
 
     #[test]
     fn a_report_in_which_the_program_is_none_is_a_crash() {
-        let compiled_report = r#"{"Compiled":{"compiled":{"filters":[],"unknown_names":[]},"flags":0}}"#;
+        let compiled_report = r#"{"Compiled":{"compiled":{"filters":[],"unknown_names":[],"found":{"listed":[],"unlisted":0}},"flags":0}}"#;
         let broken = [compiled_report.as_bytes(), b"\0seven by"].concat();
         assert_eq!(
             compiled(&ended(End::Exited(0)), Some(&broken), false, &LIMITS),
@@ -276,17 +274,18 @@ mod tests {
     fn the_kernel_refuses_by_einval_only() {
         let answer = |errno: i32, flags: u64| {
             let compiled: Compiled =
-                serde_json::from_str(r#"{"filters":[["SCMP_ARCH_X86_64",7]],"unknown_names":[]}"#).unwrap();
+                serde_json::from_str(r#"{"filters":[["SCMP_ARCH_X86_64",7]],"unknown_names":[],"found":{"listed":[],"unlisted":0}}"#).unwrap();
             let end = ended(End::Killed(libc::SIGSEGV));
             loaded(&end, Some(&errno.to_ne_bytes()), compiled, flags)
                 .into_verdict()
                 .unwrap()
         };
         assert!(matches!(answer(0, 0), Verdict::Loaded { .. }));
-        let Verdict::Refused(finding) = answer(libc::EINVAL, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+        let Verdict::Refused(findings) = answer(libc::EINVAL, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
         else {
             panic!("not refused");
         };
+        let finding = &findings[0];
         assert_eq!(finding.code, Code::LoadRefused);
         assert!(finding.message.contains("SCMP_ACT_NOTIFY"), "{}", finding.message);
         for errno in [libc::ENOMEM, libc::EBUSY, libc::EPERM, libc::EACCES] {
@@ -296,7 +295,9 @@ mod tests {
 
     #[test]
     fn a_loading_child_that_said_nothing_is_unknown() {
-        let compiled: Compiled = serde_json::from_str(r#"{"filters":[],"unknown_names":[]}"#).unwrap();
+        let compiled: Compiled =
+            serde_json::from_str(r#"{"filters":[],"unknown_names":[],"found":{"listed":[],"unlisted":0}}"#)
+                .unwrap();
         for end in [
             End::Killed(libc::SIGKILL),
             End::Killed(libc::SIGSEGV),

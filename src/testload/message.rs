@@ -8,14 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use super::Verdict;
 use crate::filter::{CompileError, Filter};
-use crate::profile::{Architecture, Canonical, Code, FieldPath, Finding};
+use crate::profile::{Architecture, Canonical, Code, FieldPath, Finding, Findings};
 
 /// The most bytes of a request: its number, and the canonical bytes of a profile.
 pub(super) const MAX_REQUEST: usize = size_of::<u64>() + Canonical::MAX_BYTES;
 /// The most bytes of a reply.
 pub(super) const MAX_REPLY: usize = 32 * 1024;
 
-const MAX_MESSAGE: usize = 2048;
+const MAX_MESSAGE: usize = 1024;
+/// Field paths and witnesses.
+const MAX_DETAIL: usize = 256;
+/// How many findings a child tells one by one; others it counts.
+const MAX_FINDINGS: usize = 16;
+/// The bytes of all texts of its findings together: what is kept of a profile has a bound that thousands of them
+/// can be multiplied with.
+const MAX_FINDINGS_BYTES: usize = 8 * 1024;
 const MAX_UNKNOWN_NAMES: usize = 64;
 const MAX_NAME: usize = 64;
 
@@ -74,7 +81,7 @@ pub(super) enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Outcome {
     Loaded(Compiled),
-    Refused(Refusal),
+    Refused(Found),
     Unknown(String),
 }
 
@@ -83,14 +90,23 @@ pub(super) enum Outcome {
 pub(super) struct Compiled {
     filters: Vec<(String, u32)>,
     unknown_names: Vec<String>,
+    found: Found,
+}
+
+/// [`Findings`] as they travel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Found {
+    listed: Vec<WireFinding>,
+    unlisted: usize,
 }
 
 /// A [`Finding`] as it travels. All findings of this room are about the whole object or one of its values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Refusal {
+struct WireFinding {
     code: String,
     field: String,
     message: String,
+    witness: Option<String>,
 }
 
 /// What the compiling child says, in its shared pages. The program itself comes behind it.
@@ -101,14 +117,14 @@ pub(super) enum CompileReport {
         /// For seccomp(2).
         flags: u64,
     },
-    Refused(Refusal),
+    Refused(Found),
     OutOfMemory,
     Fault,
     Failed(String),
 }
 
 impl Compiled {
-    pub(super) fn new(filter: &Filter) -> Self {
+    pub(super) fn new(filter: &Filter, findings: &[Finding]) -> Self {
         let size = |architecture: &Architecture| {
             (
                 architecture.as_str().to_owned(),
@@ -119,24 +135,80 @@ impl Compiled {
         Self {
             filters: filter.architectures.iter().map(size).collect(),
             unknown_names: unknown.map(|name| cut(name, MAX_NAME).to_owned()).collect(),
+            found: Found::new(findings),
         }
     }
 }
 
-impl From<&Finding> for Refusal {
+impl Found {
+    pub(super) fn new(findings: &[Finding]) -> Self {
+        let mut bytes = 0;
+        let listed: Vec<_> = findings
+            .iter()
+            .take(MAX_FINDINGS)
+            .map(WireFinding::from)
+            .take_while(|finding| {
+                bytes += finding.bytes();
+                bytes <= MAX_FINDINGS_BYTES
+            })
+            .collect();
+        Self {
+            unlisted: findings.len() - listed.len(),
+            listed,
+        }
+    }
+
+    /// `None` where it names a code that this program does not have, or is longer than what [`Found::new`] makes.
+    fn into_findings(self) -> Option<Findings> {
+        let bytes: usize = self.listed.iter().map(WireFinding::bytes).sum();
+        if self.listed.len() > MAX_FINDINGS || bytes > MAX_FINDINGS_BYTES {
+            return None;
+        }
+        let listed = self
+            .listed
+            .into_iter()
+            .map(WireFinding::into_finding)
+            .collect::<Option<_>>()?;
+        Some(Findings::new(listed, self.unlisted))
+    }
+}
+
+impl From<&Finding> for WireFinding {
     fn from(finding: &Finding) -> Self {
         Self {
             code: finding.code.as_str().to_owned(),
             field: finding.field.as_str().to_owned(),
             message: cut(&finding.message, MAX_MESSAGE).to_owned(),
+            witness: finding
+                .witness
+                .as_deref()
+                .map(|text| cut(text, MAX_DETAIL).to_owned()),
         }
+    }
+}
+
+impl WireFinding {
+    fn bytes(&self) -> usize {
+        let witness = self.witness.as_ref().map_or(0, String::len);
+        self.code.len() + self.field.len() + self.message.len() + witness
+    }
+
+    fn into_finding(self) -> Option<Finding> {
+        let code = Code::ALL
+            .iter()
+            .copied()
+            .find(|known| known.as_str() == self.code)?;
+        Some(Finding {
+            witness: self.witness,
+            ..Finding::new(code, field_path(&self.field), self.message)
+        })
     }
 }
 
 impl From<&CompileError> for CompileReport {
     fn from(error: &CompileError) -> Self {
         match (error.finding(), error) {
-            (Some(finding), _) => Self::Refused(Refusal::from(&finding)),
+            (Some(finding), _) => Self::Refused(Found::new(&[finding])),
             (None, CompileError::OutOfMemory) => Self::OutOfMemory,
             (None, CompileError::Fault) => Self::Fault,
             (None, other) => Self::Failed(cut(&other.to_string(), MAX_MESSAGE).to_owned()),
@@ -163,50 +235,37 @@ impl CompileReport {
 
 impl Outcome {
     pub(super) fn refused(code: Code, message: impl Into<String>) -> Self {
-        Self::Refused(Refusal::from(&Finding::new(code, FieldPath::root(), message)))
+        Self::Refused(Found::new(&[Finding::new(code, FieldPath::root(), message)]))
     }
 
     /// `None` where it names a code or an architecture that this program does not have, or is longer than what
     /// an honest child says: verdicts are kept, and bounds that a child could break would be none.
     pub(super) fn into_verdict(self) -> Option<Verdict> {
-        if !self.is_bounded() {
-            return None;
-        }
         Some(match self {
             Self::Loaded(Compiled {
                 filters,
                 unknown_names,
-            }) => Verdict::Loaded {
-                filters: filters
-                    .into_iter()
-                    .map(|(name, size)| Some((name.parse().ok()?, size)))
-                    .collect::<Option<_>>()?,
-                unknown_names,
-            },
-            Self::Refused(Refusal { code, field, message }) => {
-                let code = Code::ALL.iter().copied().find(|known| known.as_str() == code)?;
-                Verdict::Refused(Finding::new(code, field_path(&field), message))
+                found,
+            }) => {
+                let bounded = filters.len() <= Architecture::ALL.len()
+                    && unknown_names.len() <= MAX_UNKNOWN_NAMES
+                    && unknown_names.iter().all(|name| name.len() <= MAX_NAME);
+                if !bounded {
+                    return None;
+                }
+                Verdict::Loaded {
+                    filters: filters
+                        .into_iter()
+                        .map(|(name, size)| Some((name.parse().ok()?, size)))
+                        .collect::<Option<_>>()?,
+                    unknown_names,
+                    findings: found.into_findings()?,
+                }
             }
+            Self::Refused(found) => Verdict::Refused(found.into_findings()?),
+            // Not kept, so that its length does no harm.
             Self::Unknown(reason) => Verdict::Unknown(reason),
         })
-    }
-
-    fn is_bounded(&self) -> bool {
-        match self {
-            Self::Loaded(Compiled {
-                filters,
-                unknown_names,
-            }) => {
-                filters.len() <= Architecture::ALL.len()
-                    && unknown_names.len() <= MAX_UNKNOWN_NAMES
-                    && unknown_names.iter().all(|name| name.len() <= MAX_NAME)
-            }
-            Self::Refused(Refusal { field, message, .. }) => {
-                field.len() <= MAX_MESSAGE && message.len() <= MAX_MESSAGE
-            }
-            // Not kept.
-            Self::Unknown(_) => true,
-        }
     }
 }
 
@@ -289,9 +348,9 @@ mod tests {
             .index(0)
             .key("index");
         for field in [field, FieldPath::root(), FieldPath::root().key("defaultAction")] {
-            let finding = Finding::new(Code::CompileFailed, field, "why");
-            let outcome = Outcome::Refused(Refusal::from(&finding));
-            assert_eq!(outcome.into_verdict(), Some(Verdict::Refused(finding)));
+            let finding = Finding::new(Code::CompileFailed, field, "why").shown_by("read()");
+            let outcome = Outcome::Refused(Found::new(std::slice::from_ref(&finding)));
+            assert_eq!(outcome.into_verdict(), Some(Verdict::Refused(finding.into())));
         }
     }
 
@@ -302,8 +361,7 @@ mod tests {
             FieldPath::root(),
             "ä".repeat(MAX_MESSAGE) + "x",
         );
-        let refusal = Refusal::from(&finding);
-        assert_eq!(refusal.message, "ä".repeat(MAX_MESSAGE / 2));
+        assert_eq!(WireFinding::from(&finding).message, "ä".repeat(MAX_MESSAGE / 2));
     }
 
     #[test]
@@ -311,6 +369,7 @@ mod tests {
         let compiled = Compiled {
             filters: vec![("SCMP_ARCH_PDP11".to_owned(), 1)],
             unknown_names: vec![],
+            found: Found::default(),
         };
         assert_eq!(Outcome::Loaded(compiled).into_verdict(), None);
     }
@@ -321,6 +380,7 @@ mod tests {
             Outcome::Loaded(Compiled {
                 filters: vec![(Architecture::X86_64.as_str().to_owned(), 1); filters],
                 unknown_names: vec!["x".repeat(length); names],
+                found: Found::default(),
             })
             .into_verdict()
         };
@@ -329,16 +389,34 @@ mod tests {
         assert_eq!(loaded(most + 1, 0, 0), None);
         assert_eq!(loaded(1, MAX_UNKNOWN_NAMES + 1, 0), None);
         assert_eq!(loaded(1, 1, MAX_NAME + 1), None);
-        let refused = |length: usize| {
-            Outcome::Refused(Refusal {
+        let refused = |findings: usize, length: usize| {
+            let finding = WireFinding {
                 code: Code::CompileFailed.as_str().to_owned(),
                 field: String::new(),
                 message: "x".repeat(length),
+                witness: None,
+            };
+            Outcome::Refused(Found {
+                listed: vec![finding; findings],
+                unlisted: 0,
             })
             .into_verdict()
         };
-        assert!(refused(MAX_MESSAGE).is_some());
-        assert_eq!(refused(MAX_MESSAGE + 1), None);
+        assert!(refused(MAX_FINDINGS, 0).is_some());
+        assert_eq!(refused(MAX_FINDINGS + 1, 0), None);
+        assert_eq!(refused(1, MAX_FINDINGS_BYTES), None);
+    }
+
+    #[test]
+    fn findings_beyond_the_bounds_are_counted() {
+        let findings = |count: usize, length: usize| {
+            let finding = Finding::new(Code::CompileFailed, FieldPath::root(), "x".repeat(length));
+            Found::new(&vec![finding; count]).into_findings().unwrap()
+        };
+        let many = findings(100, 1);
+        assert_eq!((many.len(), many.total()), (MAX_FINDINGS, 100));
+        let long = findings(MAX_FINDINGS, MAX_MESSAGE);
+        assert!(long.len() < MAX_FINDINGS && long.total() == MAX_FINDINGS);
     }
 
     #[test]
@@ -346,6 +424,7 @@ mod tests {
         let compiled = Compiled {
             filters: vec![],
             unknown_names: vec!["x".repeat(MAX_REPLY)],
+            found: Found::default(),
         };
         let packet = Reply::Done {
             id: 1,

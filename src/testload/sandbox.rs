@@ -42,6 +42,7 @@ pub(super) fn confine_server() -> Result<Program, ConfineError> {
 
     // Asks the kernel by seccomp(2), which children may not.
     filter::detect_features();
+    filter::prepare();
     let for_server = filter::compile(&allow_list(SERVER))?.program;
     let for_children = filter::compile(&allow_list(CHILD))?.program;
 

@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::message::{CompileReport, Compiled, Refusal};
+use super::message::{CompileReport, Compiled, Found};
 use super::process;
 use super::region::Region;
 use super::sandbox;
-use crate::filter::{self, Program};
-use crate::profile::{Action, Finding, Flag, Profile};
+use crate::filter::{self, Filter, Program};
+use crate::meaning::{Meaning, TooComplex};
+use crate::profile::{Action, Class, Finding, Flag, Profile};
 
 /// Exit code of a child that could not be confined, and so did nothing.
 pub(super) const NOT_CONFINED: i32 = 2;
@@ -57,14 +58,37 @@ fn report(canonical: &[u8]) -> Vec<u8> {
         Ok(profile) => profile,
         Err(findings) => return unreadable(&findings).encode(&[]),
     };
-    match filter::compile(&profile) {
-        Ok(filter) => CompileReport::Compiled {
-            compiled: Compiled::new(&filter),
+    match compile_and_prove(&profile) {
+        Ok((filter, findings)) => CompileReport::Compiled {
+            compiled: Compiled::new(&filter, &findings),
             flags: load_flags(&profile),
         }
         .encode(filter.program.as_bytes()),
-        Err(error) => CompileReport::from(&error).encode(&[]),
+        Err(report) => report.encode(&[]),
     }
+}
+
+/// Asks what the profile means before libseccomp sees it, and then whether the filter means the same.
+fn compile_and_prove(profile: &Profile) -> Result<(Filter, Vec<Finding>), CompileReport> {
+    let refused = |findings: &[Finding]| CompileReport::Refused(Found::new(findings));
+    let too_complex = |error: TooComplex| refused(&[error.finding()]);
+    let is_invalid = |finding: &Finding| finding.class() == Class::Invalid;
+
+    let calls = filter::resolve(profile).map_err(|error| CompileReport::from(&error))?;
+    let mut meaning = Meaning::of(profile, &calls).map_err(too_complex)?;
+    if meaning.findings().iter().any(is_invalid) {
+        return Err(refused(meaning.findings()));
+    }
+    let filter = filter::compile(profile).map_err(|error| CompileReport::from(&error))?;
+    let differences = match meaning.compare(&filter.program) {
+        Ok(differences) => differences.map_err(too_complex)?,
+        Err(error) => return Err(CompileReport::Failed(error.to_string())),
+    };
+    let findings = [&differences, meaning.findings()].concat();
+    if findings.iter().any(is_invalid) {
+        return Err(refused(&findings));
+    }
+    Ok((filter, findings))
 }
 
 /// What runtimes pass to seccomp(2): the flags of the profile, and a listener where an entry asks one. Like
@@ -88,7 +112,7 @@ fn load_flags(profile: &Profile) -> u64 {
 /// Canonical bytes were read once before, so this is for whoever made them by hand.
 fn unreadable(findings: &[Finding]) -> CompileReport {
     match findings.first() {
-        Some(finding) => CompileReport::Refused(Refusal::from(finding)),
+        Some(finding) => CompileReport::Refused(Found::new(std::slice::from_ref(finding))),
         None => CompileReport::Failed("the profile cannot be read".to_owned()),
     }
 }
