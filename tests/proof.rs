@@ -66,7 +66,7 @@ fn deny(name: &str) -> Value {
 }
 
 /// Can be read, but libseccomp cannot keep both entries.
-fn uncompilable() -> Value {
+fn contradictory() -> Value {
     let entry = |errno: u16| {
         json!({
             "names": ["socket"],
@@ -113,9 +113,9 @@ async fn a_valid_profile_comes_back_with_its_file_and_its_filter() {
 }
 
 #[tokio::test]
-async fn what_does_not_compile_is_invalid_at_its_place_in_the_object() {
+async fn two_answers_to_one_call_are_invalid_at_their_place_in_the_object() {
     let bench = Bench::new(&[]);
-    let mut spec = uncompilable();
+    let mut spec = contradictory();
     spec["nodeSelector"] = json!({ "pool": "web" });
     let read = bench.prover.read(&spec).unwrap();
     let digest = read.canonical.digest;
@@ -127,7 +127,8 @@ async fn what_does_not_compile_is_invalid_at_its_place_in_the_object() {
         assert_eq!(refused.digest, Some(digest));
         assert_eq!(refused.node_selector.as_ref().unwrap()["pool"], "web");
         let cause = refused.cause().unwrap();
-        assert_eq!(cause.code, Code::CompileFailed);
+        assert_eq!(cause.code, Code::Contradiction);
+        assert_eq!(cause.witness.as_deref(), Some("socket(0x26)"));
         assert!(cause.field.as_str().starts_with("spec.syscalls[1]"), "{cause:?}");
     }
 }
@@ -153,9 +154,9 @@ async fn names_that_libseccomp_does_not_know_are_told_beside_a_valid_verdict() {
 #[tokio::test]
 async fn one_verdict_is_told_at_the_place_of_each_document() {
     let bench = Bench::new(&[]);
-    let text = uncompilable().to_string();
+    let text = contradictory().to_string();
     let bare = bench.prover.read_source(&source_of(&text)).unwrap();
-    let object = bench.prover.read(&uncompilable()).unwrap();
+    let object = bench.prover.read(&contradictory()).unwrap();
     assert_eq!(bare.canonical.digest, object.canonical.digest);
     for (read, field) in [(object, "spec.syscalls[1]"), (bare, "syscalls[1]")] {
         let Verdict::Invalid(refused) = bench.prover.prove("team", read).await else {
@@ -192,7 +193,7 @@ async fn a_listener_is_let_through_beneath_the_directories_of_the_installation_o
 async fn what_is_known_is_answered_without_a_server_and_what_is_unknown_is_asked_again() {
     let bench = Bench::new(&[]);
     assert!(matches!(bench.prove(&deny("mkdir")).await, Verdict::Valid(_)));
-    assert!(matches!(bench.prove(&uncompilable()).await, Verdict::Invalid(_)));
+    assert!(matches!(bench.prove(&contradictory()).await, Verdict::Invalid(_)));
 
     bench.take_server();
     let Verdict::Unknown(reason) = bench.prove(&deny("rmdir")).await else {
@@ -201,7 +202,7 @@ async fn what_is_known_is_answered_without_a_server_and_what_is_unknown_is_asked
     assert!(reason.contains("fork server"), "{reason}");
     assert!(!bench.prover.is_alive());
     assert!(matches!(bench.prove(&deny("mkdir")).await, Verdict::Valid(_)));
-    assert!(matches!(bench.prove(&uncompilable()).await, Verdict::Invalid(_)));
+    assert!(matches!(bench.prove(&contradictory()).await, Verdict::Invalid(_)));
 
     bench.give_server();
     let end = Instant::now() + PATIENCE;
