@@ -19,4 +19,6 @@ pub use cost::{MAX_COST, cost};
 pub use program::{
     Alu, Instruction, InvalidProgram, MAX_INSTRUCTIONS, Operand, Program, SeccompData, Test, Value,
 };
+#[cfg(test)]
+pub(crate) use resolve::names;
 pub use resolve::{ArchitectureCalls, Mention, Selector, architectures, prepare, resolve};

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::filter::resolve;
+use crate::filter::{SeccompData, compile, resolve};
 use crate::profile::{Action, Condition, Errno, Operator, Profile, Rule};
 
 /// Where operators, halves and signs change what they say.
@@ -25,41 +25,44 @@ const VALUES: [u64; 14] = [
     u64::MAX,
 ];
 
-fn a_condition() -> impl Strategy<Value = (u64, Option<u64>, Operator)> {
+fn a_condition(operators: &'static [Operator]) -> impl Strategy<Value = (u64, Option<u64>, Operator)> {
     let value = prop::sample::select(&VALUES[..]);
     (
         value.clone(),
         prop::option::of(value),
-        prop::sample::select(Operator::ALL),
+        prop::sample::select(operators),
     )
 }
 
-fn conditions_on(arguments: u8) -> impl Strategy<Value = Vec<Condition>> {
-    prop::collection::vec(prop::option::weighted(0.6, a_condition()), usize::from(arguments)).prop_map(
-        |list| {
-            (0..)
-                .zip(list)
-                .filter_map(|(index, condition)| {
-                    let (value, value_two, op) = condition?;
-                    Some(Condition {
-                        index,
-                        value,
-                        value_two,
-                        op,
-                    })
-                })
-                .collect()
-        },
+fn conditions_on(arguments: u8, operators: &'static [Operator]) -> impl Strategy<Value = Vec<Condition>> {
+    prop::collection::vec(
+        prop::option::weighted(0.6, a_condition(operators)),
+        usize::from(arguments),
     )
+    .prop_map(|list| {
+        (0..)
+            .zip(list)
+            .filter_map(|(index, condition)| {
+                let (value, value_two, op) = condition?;
+                Some(Condition {
+                    index,
+                    value,
+                    value_two,
+                    op,
+                })
+            })
+            .collect()
+    })
 }
 
 /// Rules about one call, with one answer beside the default.
 fn a_profile(
     rules: usize,
     arguments: u8,
+    operators: &'static [Operator],
     architectures: &'static [Architecture],
 ) -> impl Strategy<Value = Profile> {
-    prop::collection::vec(conditions_on(arguments), 1..=rules).prop_map(move |rules| Profile {
+    prop::collection::vec(conditions_on(arguments, operators), 1..=rules).prop_map(move |rules| Profile {
         default_action: Action::Errno,
         default_errno_ret: Errno::new(1),
         architectures: architectures.to_vec(),
@@ -114,15 +117,47 @@ fn evaluate(profile: &Profile, arguments: &[u64; 6]) -> Answer {
     }
 }
 
+/// kill(2) on x86-64.
 const KILL: u32 = 62;
+
+/// The arguments in a witness like `kill(0x1, 0x2)`; those that it leaves out do not matter.
+fn arguments_of(witness: &str) -> [u64; 6] {
+    let inner = witness.split_once('(').unwrap().1.split_once(')').unwrap().0;
+    let mut arguments = [0; 6];
+    for (argument, text) in arguments
+        .iter_mut()
+        .zip(inner.split(", ").filter(|text| !text.is_empty()))
+    {
+        *argument = u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
+    }
+    arguments
+}
+
+fn run(program: &Program, architecture: Architecture, nr: u32, args: [u64; 6]) -> Answer {
+    Answer::from_word(program.run(&SeccompData {
+        nr,
+        arch: audit_token(architecture),
+        instruction_pointer: 0,
+        args,
+    }))
+}
+
+/// Compiles, and compares.
+fn proven(profile: &Profile) -> (Program, Vec<Finding>) {
+    let calls = resolve(profile).unwrap();
+    let mut meaning = Meaning::of(profile, &calls).unwrap();
+    let program = compile(profile).unwrap().program;
+    let findings = meaning.compare(&program).unwrap().unwrap();
+    (program, findings)
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_diagram_answers_as_the_rules_do(
-        profile in a_profile(8, 3, &[]),
-        calls in prop::collection::vec(some_arguments(), 16),
+        profile in a_profile(8, 3, Operator::ALL, &[]),
+        calls in prop::collection::vec(some_arguments(), 32),
     ) {
         let resolved = resolve(&profile).unwrap();
         let meaning = Meaning::of(&profile, &resolved).unwrap();
@@ -131,4 +166,400 @@ proptest! {
             prop_assert_eq!(said, Some(evaluate(&profile, &arguments)), "{:x?}", arguments);
         }
     }
+
+    /// libseccomp compiles any number of these right, so a difference would be the proof's.
+    #[test]
+    fn equality_and_masks_are_never_called_miscompiled(
+        profile in a_profile(
+            8,
+            2,
+            &[Operator::Equal, Operator::MaskedEqual],
+            &[Architecture::X86_64, Architecture::Aarch64],
+        ).prop_map(within_masks),
+        calls in prop::collection::vec(some_arguments(), 8),
+    ) {
+        let (program, findings) = proven(&profile);
+        prop_assert_eq!(findings, vec![]);
+        for arguments in calls {
+            let answer = run(&program, Architecture::X86_64, KILL, arguments);
+            prop_assert_eq!(answer, evaluate(&profile, &arguments), "{:x?}", arguments);
+        }
+    }
+
+    /// Ranges on one argument: libseccomp compiles some of them wrong, and never hangs.
+    #[test]
+    fn a_filter_is_called_miscompiled_exactly_if_a_call_shows_it(
+        profile in a_profile(8, 1, Operator::ALL, &[]).prop_map(within_masks),
+        calls in prop::collection::vec(some_arguments(), 24),
+    ) {
+        let (program, findings) = proven(&profile);
+        match findings.first() {
+            Some(finding) => {
+                let arguments = arguments_of(finding.witness.as_deref().unwrap());
+                let answer = run(&program, Architecture::X86_64, KILL, arguments);
+                prop_assert_ne!(answer, evaluate(&profile, &arguments), "{:?}", finding);
+            }
+            None => for arguments in calls {
+                let answer = run(&program, Architecture::X86_64, KILL, arguments);
+                prop_assert_eq!(answer, evaluate(&profile, &arguments), "{:x?}", arguments);
+            },
+        }
+    }
+}
+
+/// libseccomp cuts a datum to its mask, so that what can never match as written does match.
+fn within_masks(mut profile: Profile) -> Profile {
+    for condition in profile.syscalls.iter_mut().flat_map(|rule| &mut rule.args) {
+        if condition.op == Operator::MaskedEqual {
+            condition.value_two = condition.value_two.map(|datum| datum & condition.value);
+        }
+    }
+    profile
+}
+
+fn profile(text: &str) -> Profile {
+    Profile::from_canonical(text.as_bytes()).unwrap_or_else(|findings| panic!("{findings:#?}"))
+}
+
+/// With these entries, as JSON.
+fn denying(architectures: &str, entries: &str) -> Profile {
+    profile(&format!(
+        r#"{{"defaultAction": "SCMP_ACT_ERRNO", "architectures": [{architectures}], "syscalls": [{entries}]}}"#
+    ))
+}
+
+fn allowing(architectures: &str, entries: &str) -> Profile {
+    Profile {
+        default_action: Action::Allow,
+        ..denying(architectures, entries)
+    }
+}
+
+/// What there is to say before a filter is made: code, place and witness.
+fn said(profile: &Profile) -> Vec<(Code, String, Option<String>)> {
+    let calls = resolve(profile).unwrap();
+    let meaning = Meaning::of(profile, &calls).unwrap();
+    meaning
+        .findings()
+        .iter()
+        .map(|finding| {
+            (
+                finding.code,
+                finding.field.as_str().to_owned(),
+                finding.witness.clone(),
+            )
+        })
+        .collect()
+}
+
+fn found(code: Code, field: &str, witness: &str) -> (Code, String, Option<String>) {
+    let witness = Some(witness.to_owned()).filter(|witness| !witness.is_empty());
+    (code, field.to_owned(), witness)
+}
+
+const X86: &str = r#""SCMP_ARCH_X86""#;
+const ALL_OF_X86: &str = r#""SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32""#;
+
+#[test]
+fn every_call_of_every_little_endian_architecture_is_answered_as_its_name_says() {
+    let little: Vec<Architecture> = Architecture::ALL
+        .iter()
+        .copied()
+        .filter(|architecture| !architecture.is_big_endian())
+        // Newer than libseccomp 2.5.
+        .filter(|architecture| !matches!(architecture, Architecture::Loongarch64 | Architecture::Sh))
+        .collect();
+    let names: BTreeSet<String> = little
+        .iter()
+        .flat_map(|&architecture| crate::filter::names(architecture))
+        .collect();
+    assert!(names.len() > 400, "{}", names.len());
+    let entry = |names: Vec<String>, args: &[Condition]| Rule {
+        names,
+        action: Action::Allow,
+        errno_ret: None,
+        args: args.to_vec(),
+    };
+    let odd = Condition {
+        index: 1,
+        value: 1,
+        value_two: Some(1),
+        op: Operator::MaskedEqual,
+    };
+    let (some, others) = names
+        .into_iter()
+        .enumerate()
+        .partition::<Vec<_>, _>(|(at, _)| at % 2 == 0);
+    let names = |list: Vec<(usize, String)>| list.into_iter().map(|(_, name)| name).collect();
+    let profile = Profile {
+        architectures: little,
+        syscalls: vec![entry(names(some), &[]), entry(names(others), &[odd])],
+        ..denying("", r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW"}"#)
+    };
+    let (_, findings) = proven(&profile);
+    assert_eq!(findings, vec![]);
+}
+
+#[test]
+fn what_libseccomp_compiles_wrong_is_found_with_a_call() {
+    let cases = [
+        // Confirmed on a live kernel.
+        (
+            r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
+                {"index": 0, "value": 2147483647, "op": "SCMP_CMP_NE"}, {"index": 1, "value": 1, "op": "SCMP_CMP_NE"}]},
+               {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
+                {"index": 1, "value": 38, "op": "SCMP_CMP_NE"}, {"index": 0, "value": 0, "op": "SCMP_CMP_NE"}]}"#,
+            "socket(0x0, 0x1)",
+        ),
+        // One argument, and nothing unusual about it.
+        (
+            r#"{"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [
+                {"index": 0, "value": 9223372036854775808, "op": "SCMP_CMP_GE"}]},
+               {"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 2, "op": "SCMP_CMP_LE"}]}"#,
+            "kill(0x80000000)",
+        ),
+    ];
+    for (entries, witness) in cases {
+        let profile = denying("", entries);
+        assert_eq!(said(&profile), []);
+        let (program, findings) = proven(&profile);
+        let [finding] = &findings[..] else {
+            panic!("{findings:#?}");
+        };
+        assert_eq!(
+            (finding.code, finding.field.as_str()),
+            (Code::Miscompiled, "syscalls[0]")
+        );
+        let shown = finding.witness.as_deref().unwrap();
+        let number = if shown.starts_with("kill") { KILL } else { 41 };
+        let arguments = arguments_of(shown);
+        assert_ne!(
+            run(&program, Architecture::X86_64, number, arguments),
+            evaluate(&profile, &arguments),
+            "{finding:?}"
+        );
+        // The known one differs as well, whichever was found.
+        let known = arguments_of(witness);
+        assert_ne!(
+            run(&program, Architecture::X86_64, number, known),
+            evaluate(&profile, &known)
+        );
+    }
+}
+
+#[test]
+fn two_answers_to_one_call_are_a_contradiction_whatever_their_order_and_spelling() {
+    let allow = r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW"}"#;
+    let af_alg = r#"{"names": ["bind", "socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 97, "args": [
+        {"index": 0, "value": 38, "op": "SCMP_CMP_EQ"}]}"#;
+    let masked = r#"{"names": ["socket"], "action": "SCMP_ACT_LOG", "args": [
+        {"index": 0, "value": 18446744073709551615, "valueTwo": 38, "op": "SCMP_CMP_MASKED_EQ"}]}"#;
+    let contradiction = |field| found(Code::Contradiction, field, "socket(0x26)");
+    assert_eq!(
+        said(&denying("", &format!("{allow}, {af_alg}"))),
+        [contradiction("syscalls[1].names[1]")]
+    );
+    assert_eq!(
+        said(&denying("", &format!("{af_alg}, {allow}"))),
+        [contradiction("syscalls[1].names[0]")]
+    );
+    assert_eq!(
+        said(&denying("", &format!("{af_alg}, {masked}"))),
+        [contradiction("syscalls[1].names[0]")]
+    );
+}
+
+#[test]
+fn conditions_that_exclude_each_other_contradict_nothing() {
+    let entries = r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 38, "op": "SCMP_CMP_NE"}]},
+        {"names": ["socket"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 38, "op": "SCMP_CMP_EQ"}]}"#;
+    let profile = denying("", entries);
+    assert_eq!(said(&profile), []);
+    assert_eq!(proven(&profile).1, vec![]);
+}
+
+#[test]
+fn an_entry_with_the_default_answer_does_nothing_and_may_not_be_meant_as_an_exception() {
+    let restating = r#"{"names": ["socket"], "action": "SCMP_ACT_ERRNO"}"#;
+    let restating_af_alg = r#"{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [
+        {"index": 0, "value": 38, "op": "SCMP_CMP_EQ"}]}"#;
+    let allow = r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW"}"#;
+    let allow_af_unix = r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
+        {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}"#;
+    let lint = |field| found(Code::DefaultEntry, field, "");
+    assert_eq!(said(&denying("", restating)), [lint("syscalls[0]")]);
+    assert_eq!(
+        said(&denying("", &format!("{restating}, {allow_af_unix}"))),
+        [lint("syscalls[0]")]
+    );
+    assert_eq!(
+        said(&denying("", &format!("{restating_af_alg}, {allow_af_unix}"))),
+        [lint("syscalls[0]")]
+    );
+    // Meant to keep AF_ALG from what the other allows, and runtimes leave it out.
+    assert_eq!(
+        said(&denying("", &format!("{allow}, {restating_af_alg}"))),
+        [found(Code::Contradiction, "syscalls[1].names[0]", "socket(0x26)")]
+    );
+    assert_eq!(
+        said(&denying("", &format!("{allow}, {restating}"))),
+        [found(Code::Contradiction, "syscalls[1].names[0]", "socket(0x0)")].map(|(code, field, _)| (
+            code,
+            field,
+            Some("socket()".to_owned())
+        ))
+    );
+}
+
+#[test]
+fn entries_that_others_cover_are_redundant_in_either_order() {
+    let all = r#"{"names": ["read", "kill"], "action": "SCMP_ACT_ALLOW"}"#;
+    let some = r#"{"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}"#;
+    assert_eq!(
+        said(&denying("", &format!("{all}, {some}"))),
+        [found(Code::RedundantEntry, "syscalls[1].names[0]", "")]
+    );
+    assert_eq!(
+        said(&denying("", &format!("{some}, {all}"))),
+        [found(Code::RedundantEntry, "syscalls[0].names[0]", "")]
+    );
+    // Of two that are the same, one is to go.
+    assert_eq!(
+        said(&denying("", &format!("{all}, {all}"))),
+        [found(Code::RedundantEntry, "syscalls[1].names[0]", "")]
+    );
+    // Two halves that make a whole: both are needed.
+    let half = |op: &str| {
+        format!(
+            r#"{{"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [{{"index": 0, "value": 9, "op": "{op}"}}]}}"#
+        )
+    };
+    assert_eq!(
+        said(&denying(
+            "",
+            &format!("{}, {}", half("SCMP_CMP_LT"), half("SCMP_CMP_GE"))
+        )),
+        []
+    );
+}
+
+#[test]
+fn conditions_that_decide_nothing_are_told() {
+    let entry = |op: &str, value: &str| {
+        format!(
+            r#"{{"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [{{"index": 1, "value": {value}, "op": "{op}"}}]}}"#
+        )
+    };
+    for (op, value) in [
+        ("SCMP_CMP_GE", "0"),
+        ("SCMP_CMP_LE", "18446744073709551615"),
+        ("SCMP_CMP_MASKED_EQ", "0"),
+    ] {
+        let expected = found(Code::AlwaysHolds, "syscalls[0].args[0]", "");
+        assert_eq!(said(&denying("", &entry(op, value))), [expected], "{op} {value}");
+    }
+    for (op, value) in [("SCMP_CMP_LT", "0"), ("SCMP_CMP_GT", "18446744073709551615")] {
+        let expected = found(Code::NeverMatches, "syscalls[0].args", "");
+        assert_eq!(said(&denying("", &entry(op, value))), [expected], "{op} {value}");
+    }
+}
+
+#[test]
+fn a_value_beyond_32_bits_is_told_where_an_architecture_compares_no_more() {
+    let entry = |op: &str, value: u64| {
+        format!(
+            r#"{{"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{{"index": 0, "value": {value}, "op": "{op}"}}]}}"#
+        )
+    };
+    let equal = entry("SCMP_CMP_EQ", 0x1_0000_0008);
+    assert_eq!(said(&denying("", &equal)), []);
+    assert_eq!(
+        said(&denying(X86, &equal)),
+        [found(
+            Code::ValueTooWide,
+            "syscalls[0].args[0]",
+            "personality(0x8) on SCMP_ARCH_X86"
+        )]
+    );
+    // libseccomp makes `< 0` of it: no call where every call was meant.
+    let less = entry("SCMP_CMP_LT", 1 << 32);
+    assert_eq!(
+        said(&denying(X86, &less)),
+        [found(
+            Code::ValueTooWide,
+            "syscalls[0].args[0]",
+            "personality(0x0) on SCMP_ARCH_X86"
+        )]
+    );
+    // Cut, and the same for every value that there is.
+    let mask = r#"{"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [
+        {"index": 0, "value": 18446744069414584328, "valueTwo": 8, "op": "SCMP_CMP_MASKED_EQ"}]}"#;
+    assert_eq!(said(&denying(X86, mask)), []);
+    assert_eq!(proven(&denying(ALL_OF_X86, mask)).1, vec![]);
+}
+
+#[test]
+fn a_multiplexer_is_answered_by_every_entry_about_one_of_its_calls() {
+    let deny = |family: u64, errno: u16| {
+        format!(
+            r#"{{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": {errno}, "args": [
+                {{"index": 0, "value": {family}, "op": "SCMP_CMP_EQ"}}]}}"#
+        )
+    };
+    let one = allowing(ALL_OF_X86, &deny(38, 97));
+    assert_eq!(said(&one), [found(Code::Multiplexed, "syscalls[0].args", "")]);
+    let (program, findings) = proven(&one);
+    assert_eq!(findings, vec![]);
+    let socketcall = run(&program, Architecture::X86, 102, [1, 0xffff_d000, 0, 0, 0, 0]);
+    assert_eq!(socketcall.errno(), Some(97));
+
+    let two = format!("{}, {}", deny(38, 97), deny(40, 93));
+    assert_eq!(said(&allowing("", &two)), []);
+    assert_eq!(
+        said(&allowing(X86, &two))[0],
+        found(
+            Code::Contradiction,
+            "syscalls[1].names[0]",
+            "socketcall(0x1) on SCMP_ARCH_X86"
+        )
+    );
+    assert!(compile(&allowing(X86, &two)).is_err());
+}
+
+#[test]
+fn a_filter_that_answers_strangers_is_not_what_the_profile_says() {
+    let small = denying("", r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW"}"#);
+    let large = Profile {
+        architectures: vec![Architecture::X86, Architecture::X32],
+        ..small.clone()
+    };
+    let calls = resolve(&small).unwrap();
+    let mut meaning = Meaning::of(&small, &calls).unwrap();
+    let program = compile(&large).unwrap().program;
+    let findings = meaning.compare(&program).unwrap().unwrap();
+    assert!(
+        findings.iter().any(|finding| finding.code == Code::Miscompiled
+            && finding.field.as_str() == "architectures"
+            && finding.message.contains("SCMP_ACT_ALLOW")
+            || finding.message.contains("SCMP_ACT_ERRNO")),
+        "{findings:#?}"
+    );
+}
+
+#[test]
+fn conditions_that_multiply_without_end_are_given_up() {
+    // Bits of two arguments that must be alike: the diagram has a branch for every value of the first.
+    let entries: Vec<String> = (0..40)
+        .map(|bit| {
+            let mask = 1_u64 << bit;
+            format!(
+                r#"{{"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [
+                    {{"index": 0, "value": {mask}, "valueTwo": {mask}, "op": "SCMP_CMP_MASKED_EQ"}},
+                    {{"index": 1, "value": {mask}, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}}]}}"#
+            )
+        })
+        .collect();
+    let profile = denying("", &entries.join(", "));
+    let calls = resolve(&profile).unwrap();
+    assert_eq!(Meaning::of(&profile, &calls).err(), Some(TooComplex));
 }
