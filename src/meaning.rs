@@ -127,7 +127,7 @@ impl<'a> Meaning<'a> {
                 if findings.len() < MAX_MISCOMPILED && told.insert(entries) {
                     let answers = [expected, actual].map(|node| {
                         let leaf = self.diagrams.at(node, &arguments);
-                        self.diagrams.as_answer(leaf).unwrap_or(self.default())
+                        self.diagrams.as_answer(leaf).unwrap_or_else(|| self.default())
                     });
                     let on = Some(reading.architecture)
                         .filter(|on| Some(*on) != self.calls.first().map(|calls| calls.architecture));
@@ -204,7 +204,7 @@ impl<'a> Meaning<'a> {
             Some(mention) => syscalls.index(mention.entry),
             None => syscalls,
         };
-        Finding::new(Code::Miscompiled, field, message).shown_by(call)
+        Finding::new(Code::Miscompiled, field, message).shown_by(call.to_string())
     }
 }
 

@@ -54,13 +54,12 @@ impl Node {
 
 /// A bit of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Bit(u16);
+pub(super) struct Bit(u32);
 
 impl Bit {
     /// Bit `bit` (0 is the lowest) of argument `argument`.
     pub(super) const fn new(argument: u8, bit: u32) -> Self {
-        // At most 5 × 64 + 63.
-        Self(argument as u16 * 64 + (63 - bit as u16))
+        Self(argument as u32 * 64 + (63 - bit))
     }
 
     const fn set_in(self, arguments: &mut Arguments) {
@@ -97,8 +96,7 @@ impl Diagrams {
             self.answers.push(answer);
             self.answers.len() - 1
         });
-        // As many as a profile has entries and a filter instructions.
-        Node(Node::FIRST_ANSWER + at as u32)
+        Node(Node::FIRST_ANSWER + small(at))
     }
 
     /// The answer that a leaf is; `None` for a branch, and for the leaves of conditions.
@@ -119,7 +117,7 @@ impl Diagrams {
         if self.branches.len() == MAX_BRANCHES {
             return Err(TooComplex);
         }
-        let node = Node(self.branches.len() as u32);
+        let node = Node(small(self.branches.len()));
         self.branches.push(branch);
         self.known.insert(branch, node);
         Ok(node)
@@ -305,6 +303,11 @@ impl Diagrams {
             _ => (node, node),
         }
     }
+}
+
+/// A count of nodes: branches have a bound, and answers are as few as entries and instructions.
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(Node::LEAF - 1)
 }
 
 /// For which results a comparison holds.

@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
             Value::Constant(constant) => return Some(Accumulator::Constant(constant)),
             Value::Data(0) => return Some(Accumulator::Constant(number)),
             Value::Data(4) => return Some(Accumulator::Constant(self.token)),
-            // Behind number, architecture and instruction pointer: the arguments. The offset is below 64.
+            // Behind number, architecture and instruction pointer: the arguments.
             Value::Data(offset @ 16..) => offset - 16,
             Value::Data(_) | Value::Memory(_) => return None,
         };
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         Some(match (upper, self.width) {
             (true, Width::Bits32) => Accumulator::Constant(0),
             _ => Accumulator::Half {
-                argument: (offset / 8) as u8,
+                argument: u8::try_from(offset / 8).ok()?,
                 upper,
                 mask: u32::MAX,
             },

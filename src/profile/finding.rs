@@ -127,9 +127,9 @@ impl Finding {
 
     /// The same finding, with a call that shows it.
     #[must_use]
-    pub fn shown_by(self, witness: impl ToString) -> Self {
+    pub fn shown_by(self, witness: impl Into<String>) -> Self {
         Self {
-            witness: Some(witness.to_string()),
+            witness: Some(witness.into()),
             ..self
         }
     }
