@@ -522,6 +522,15 @@ fn a_write_into_a_directory_that_was_taken_away_brings_back_all() {
 }
 
 #[test]
+fn a_new_proof_of_a_file_in_a_directory_that_was_taken_away_brings_back_all() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    remove(&node.root().join("callgate"));
+    store.keep(&name("a/x"), &proof()).unwrap();
+    assert_eq!(node.tree(), TREE_OF_TWO);
+}
+
+#[test]
 fn a_root_that_is_gone_or_another_is_told_apart_from_everything_else() {
     let node = Node::new();
     let mut store = node.with_two();
