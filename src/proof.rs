@@ -220,6 +220,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_cause_is_the_first_finding_that_makes_it_invalid() {
+        let finding = |code| Finding::new(code, FieldPath::root(), "why");
+        let codes = [Code::UnknownSyscall, Code::CompileFailed, Code::LoadRefused];
+        let refused = Refused {
+            digest: None,
+            node_selector: None,
+            findings: codes.map(finding).into(),
+        };
+        assert_eq!(refused.cause(), Some(&finding(Code::CompileFailed)));
+    }
+
+    #[test]
     fn names_that_libseccomp_does_not_know_are_told_and_do_not_refuse_the_profile() {
         assert_eq!(ignored(&[]), None);
         let finding = ignored(&["mseal".to_owned(), "opne".to_owned()]).unwrap();

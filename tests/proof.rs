@@ -201,6 +201,8 @@ async fn what_is_known_is_answered_without_a_server_and_what_is_unknown_is_asked
     };
     assert!(reason.contains("fork server"), "{reason}");
     assert!(!bench.prover.is_alive());
+    // Nor does one wait for a server that does not start.
+    assert!(matches!(bench.prove(&deny("rmdir")).await, Verdict::Unknown(_)));
     assert!(matches!(bench.prove(&deny("mkdir")).await, Verdict::Valid(_)));
     assert!(matches!(bench.prove(&contradictory()).await, Verdict::Invalid(_)));
 

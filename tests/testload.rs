@@ -164,6 +164,14 @@ async fn every_action_and_flag_that_the_kernel_has_loads() {
         let verdict = client.test_load("team", &canonical(&profile)).await;
         assert!(is_loaded(&verdict), "{action}: {verdict:?}");
     }
+    // A flag about listeners it refuses where there is none.
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        "syscalls": [{ "names": ["getcwd"], "action": "SCMP_ACT_ERRNO" }],
+    });
+    let finding = refused(client.test_load("team", &canonical(&profile)).await);
+    assert_eq!(finding.class(), Class::Invalid, "{finding:?}");
 }
 
 #[tokio::test]
@@ -389,8 +397,11 @@ async fn children_killed_at_any_point_leave_their_requests_unknown_and_the_serve
 
 #[tokio::test]
 async fn a_server_that_dies_leaves_requests_unknown_and_is_started_again() {
+    // No limit ends an orphan while this waits for its end, and the one slot is free again.
     let (client, server) = start(Limits {
-        cpu_seconds: 30,
+        children: 1,
+        cpu_seconds: 600,
+        wall_seconds: 600,
         ..Limits::default()
     });
     let hanging = hanging().remove(0);
@@ -503,6 +514,40 @@ async fn the_server_holds_two_descriptors_no_environment_and_no_capability() {
         (field("NoNewPrivs:"), field("Seccomp:"), field("Threads:")),
         ("1".into(), "2".into(), "1".into())
     );
+}
+
+#[tokio::test]
+async fn a_child_that_compiles_has_a_second_filter_no_descriptor_and_its_limits() {
+    let (client, server) = start(Limits {
+        cpu_seconds: 5,
+        ..Limits::default()
+    });
+    let hanging = hanging().remove(0);
+    let verdict = tokio::spawn(async move { client.test_load("team", &hanging).await });
+    let mut found = String::new();
+    eventually("a confined child", || {
+        children(server).iter().any(|child| {
+            let read = |file: &str| fs::read_to_string(format!("/proc/{child}/{file}")).unwrap_or_default();
+            let is_confined = read("status").lines().any(|line| line == "Seccomp_filters:\t2");
+            if is_confined {
+                assert_eq!(descriptors(*child), 0);
+                found = read("limits");
+            }
+            is_confined
+        })
+    })
+    .await;
+    for (limit, soft, hard) in [
+        ("Max cpu time", "5", "6"),
+        ("Max core file size", "0", "0"),
+        ("Max open files", "16", "16"),
+        ("Max file size", "1048576", "1048576"),
+    ] {
+        let line = found.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        let values: Vec<_> = line.split_whitespace().take(2).collect();
+        assert_eq!(values, [soft, hard], "{limit}");
+    }
+    assert_eq!(refused(verdict.await.unwrap()).code, Code::CompileExhausted);
 }
 
 /// The server, spoken to by hand.
