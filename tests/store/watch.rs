@@ -69,10 +69,10 @@ async fn every_kind_of_change_is_noticed_and_mended() {
         }),
         ("a stray", |node| fs::write(node.path("stray"), "").unwrap()),
         ("a stray directory", |node| {
-            fs::create_dir(node.path("stray")).unwrap()
+            fs::create_dir(node.path("stray")).unwrap();
         }),
         ("a stray symlink", |node| {
-            symlink("x", node.path("a/stray")).unwrap()
+            symlink("x", node.path("a/stray")).unwrap();
         }),
         ("a namespace removed", |node| {
             fs::remove_dir_all(node.path("a")).unwrap();
