@@ -259,12 +259,12 @@ fn a_process_killed_at_any_point_leaves_whole_files_that_the_next_one_knows() {
     let record = node.path(".callgate/record.json");
     for round in 0..20_u64 {
         let before = fs::metadata(&record).unwrap().ino();
-        let mut writer = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["--exact", "crash::writer_process"])
             .env(CHILD_ROOT, node.root())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+            .stdout(std::process::Stdio::null());
+        let mut writer = start(&mut command);
         // Once it writes, at a moment that differs from round to round.
         let deadline = Instant::now() + Duration::from_secs(60);
         while fs::metadata(&record).unwrap().ino() == before {

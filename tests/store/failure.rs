@@ -34,6 +34,7 @@ fn a_full_disk_keeps_the_old_file_at_whatever_point_it_is_full() {
     let (node, _mount) = small("size=200k");
     let new = "x".repeat(5 * PAGE);
     let filler = node.root().join("filler");
+    let _calm = without_forks();
     let (mut failed, mut written) = (0, 0);
     for pages in 0..12 {
         let mut store = node.open();
@@ -75,6 +76,7 @@ fn a_full_disk_keeps_the_old_file_at_whatever_point_it_is_full() {
 #[test]
 fn on_a_full_disk_a_profile_can_still_be_removed() {
     let (node, _mount) = small("size=64k");
+    let _calm = without_forks();
     let mut store = node.with_two();
     let filler = node.root().join("filler");
     _ = fs::write(&filler, vec![1; 100 * 1024]);
@@ -88,6 +90,7 @@ fn on_a_full_disk_a_profile_can_still_be_removed() {
 #[test]
 fn a_file_system_without_free_inodes_is_full() {
     let (node, _mount) = small("nr_inodes=16");
+    let _calm = without_forks();
     let mut store = node.with_two();
     for filler in 0.. {
         if fs::write(node.root().join(format!("filler-{filler}")), "").is_err() {
@@ -107,6 +110,7 @@ fn a_file_system_without_free_inodes_is_full() {
 #[test]
 fn what_a_full_disk_forbids_to_mend_is_told_and_mended_later() {
     let (node, _mount) = small("size=64k");
+    let _calm = without_forks();
     let mut store = node.with_two();
     fs::remove_file(node.path("a/x.json")).unwrap();
     fs::write(node.path("stray"), "").unwrap();
@@ -125,11 +129,13 @@ fn what_a_full_disk_forbids_to_mend_is_told_and_mended_later() {
 #[test]
 fn a_read_only_file_system_is_told_and_retried() {
     let (node, _mount) = small("size=1m");
+    let calm = without_forks(); // what is open for writing cannot be made read-only
     let mut store = node.with_two();
     fs::write(node.path("stray"), "").unwrap();
     for stray in 0..150 {
         fs::write(node.path(&format!("stray-{stray}")), "").unwrap();
     }
+    drop(calm);
     let root = node.root();
     let remount = |mode: &str| {
         run(

@@ -16,8 +16,9 @@ mod watch;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use callgate::profile::{Canonical, Digest, ProfileName};
 use callgate::store::{Origin, Owner, ProvenWith, Store};
@@ -127,8 +128,23 @@ fn is_live(store: &Store, profile: &str, bytes: &str) -> bool {
     live.is_some_and(|live| live.file == canonical(bytes))
 }
 
+/// Held while a process is made: until it runs its program it has copies of all our handles, and so keeps a
+/// removed file's space, and a file open for writing.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// Starts a program.
+fn start(command: &mut Command) -> Child {
+    let _alone = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
+
+/// While this is held, nobody but the caller has its handles.
+fn without_forks() -> RwLockReadGuard<'static, ()> {
+    FORKS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn run(program: &str, arguments: &[&str]) {
-    let status = Command::new(program).args(arguments).status().unwrap();
+    let status = start(Command::new(program).args(arguments)).wait().unwrap();
     assert!(
         status.success(),
         "{program} {arguments:?}: {status}; are you root?"
@@ -224,14 +240,13 @@ fn process_with_a_umask() {
 #[test]
 fn whatever_the_umask_containers_can_read_what_is_written() {
     let node = Node::new();
-    let status = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", "umask 0277 && exec \"$0\" --exact process_with_a_umask"])
         .arg(std::env::current_exe().unwrap())
         .env(UMASK_ROOT, node.root())
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
+        .stdout(std::process::Stdio::null());
+    assert!(start(&mut command).wait().unwrap().success());
     let mode = |below| fs::metadata(node.path(below)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("a/x.json"), 0o644);
     assert_eq!(mode("a"), 0o755);

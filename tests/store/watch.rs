@@ -1,5 +1,6 @@
 //! That changes are noticed, and that looking is no change.
 
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -169,13 +170,15 @@ async fn a_file_that_was_open_for_writing_is_looked_at_again() {
     let node = Node::new();
     let store = node.with_two();
     let mut watch = quiet(&store).await;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(node.path("a/x.json"))
+        .unwrap();
+    file.write_all(b"bad").unwrap();
+    changed(&mut watch).await.expect("before it is closed");
+    assert!(is_quiet(&mut watch).await);
     // A change through a mapping of the file is no event; its end is.
-    drop(
-        fs::OpenOptions::new()
-            .write(true)
-            .open(node.path("a/x.json"))
-            .unwrap(),
-    );
+    drop(file);
     changed(&mut watch).await.unwrap();
 }
 
@@ -271,15 +274,16 @@ fn exhausted_limits_of_inotify_are_told_apart() {
             "echo 4 > /proc/sys/user/max_inotify_watches",
         ),
     ] {
-        let output = Command::new("unshare")
+        let mut command = Command::new("unshare");
+        command
             .args(["--user", "--map-root-user", "sh", "-c"])
             .arg(format!(
                 "{settings} && exec \"$0\" --exact watch::limited_process"
             ))
             .arg(std::env::current_exe().unwrap())
             .env(LIMITED, limit)
-            .output()
-            .unwrap();
+            .stdout(std::process::Stdio::piped());
+        let output = start(&mut command).wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(
             output.status.success() && said.contains("1 passed"),
