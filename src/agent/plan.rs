@@ -177,6 +177,7 @@ fn selects(selector: &Labels, labels: &Labels) -> bool {
 fn install(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, desired: &Desired<'_>) {
     let live = facts.live.get(name);
     let is_live = |digest: Digest| live.is_some_and(|live| live.digest == digest);
+    let is_recorded = |digest| is_live(digest) && live.is_some_and(|live| live.current);
     let failed = |digest, reason: &str, message: &str| Failed {
         profile: name.to_string(),
         generation: desired.generation,
@@ -187,33 +188,15 @@ fn install(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, desired: &Des
     };
     match desired.state {
         State::Unproven { digest, .. } | State::Proven(digest)
-            if live
-                == Some(&Live {
-                    digest,
-                    ours: true,
-                    current: true,
-                }) => {}
-        State::Proven(digest) => {
-            plan.write.push(name.clone());
-            match facts.held.get(name) {
-                None => plan.pending += 1,
-                Some(Held::ByNode) => {}
-                Some(Held::ByFile { reason, message }) => {
-                    plan.failures.push(failed(Some(digest), reason, message));
-                }
-            }
-        }
+            if is_recorded(digest) && live.is_some_and(|live| live.ours) => {}
+        State::Proven(digest) => write(plan, facts, name, |reason, message| {
+            failed(Some(digest), reason, message)
+        }),
         // The proof of a live file is in the store's record: to adopt it takes no other.
-        State::Unproven { digest, .. }
-            if live
-                == Some(&Live {
-                    digest,
-                    ours: false,
-                    current: true,
-                }) =>
-        {
-            plan.write.push(name.clone());
-            plan.pending += 1;
+        State::Unproven { digest, .. } if is_recorded(digest) => {
+            write(plan, facts, name, |reason, message| {
+                failed(Some(digest), reason, message)
+            })
         }
         State::Unproven { digest, attempt } => {
             match attempt {
@@ -246,6 +229,16 @@ fn install(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, desired: &Des
             message,
             ..
         } => plan.failures.push(failed(digest, reason, message)),
+    }
+}
+
+/// The profile is to be put on disk. One that the disk did not take is tried again, and nobody waits for it.
+fn write(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, failed: impl FnOnce(&str, &str) -> Failed) {
+    plan.write.push(name.clone());
+    match facts.held.get(name) {
+        None => plan.pending += 1,
+        Some(Held::ByNode) => {}
+        Some(Held::ByFile { reason, message }) => plan.failures.push(failed(reason, message)),
     }
 }
 
@@ -838,24 +831,31 @@ mod tests {
 
     #[test]
     fn what_the_disk_does_not_take_is_tried_again_and_nobody_waits_for_it() {
-        let digest = Digest::of(b"new");
-        let mut node = Node::new()
-            .wants("shop/web", State::Proven(digest))
-            .wants("shop/full", State::Proven(digest));
-        let refused = Held::ByFile {
-            reason: "InputOutput",
-            message: "a mount lies there".to_owned(),
+        let adopted = Live {
+            digest: digest("new"),
+            ours: false,
+            current: true,
         };
-        node.held.insert(name("shop/web"), refused);
-        node.held.insert(name("shop/full"), Held::ByNode);
-        let plan = node.plan();
-        assert_eq!(plan.write, [name("shop/full"), name("shop/web")]);
-        assert_eq!(plan.pending, 0);
-        let told: Vec<_> = plan
-            .failures
-            .iter()
-            .map(|failed| (failed.profile.as_str(), failed.reason.as_str()))
-            .collect();
-        assert_eq!(told, [("shop/web", "InputOutput")]);
+        for (state, live) in [(proven("new"), None), (unproven("new"), Some(adopted))] {
+            let mut node = Node::new().wants("shop/web", state).wants("shop/full", state);
+            for profile in ["shop/web", "shop/full"] {
+                node.live.extend(live.map(|live| (name(profile), live)));
+            }
+            let refused = Held::ByFile {
+                reason: "InputOutput",
+                message: "a mount lies there".to_owned(),
+            };
+            node.held.insert(name("shop/web"), refused);
+            node.held.insert(name("shop/full"), Held::ByNode);
+            let plan = node.plan();
+            assert_eq!(plan.write, [name("shop/full"), name("shop/web")]);
+            assert_eq!(plan.pending, 0, "{live:?}");
+            let told: Vec<_> = plan
+                .failures
+                .iter()
+                .map(|failed| (failed.profile.as_str(), failed.reason.as_str()))
+                .collect();
+            assert_eq!(told, [("shop/web", "InputOutput")], "{live:?}");
+        }
     }
 }
