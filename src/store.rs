@@ -66,8 +66,8 @@ impl fmt::Display for Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Origin {
-    /// `callgate install`, and no agent has written it since. Also where the record of it was lost: a file of
-    /// this origin is never removed for want of an object.
+    /// `callgate install`, and no agent has written it since: never removed for want of an object. Also where the
+    /// record of it was lost, and then it is [unproven](Store::unproven).
     Install,
     /// A node agent, for an object of its cluster.
     Cluster,

@@ -347,6 +347,14 @@ impl Disk {
             .collect()
     }
 
+    /// The files on disk that lost their record.
+    pub(super) fn unproven(&self) -> BTreeSet<&ProfileName> {
+        self.store
+            .iter()
+            .flat_map(|store| store.unproven().keys())
+            .collect()
+    }
+
     /// The files on disk that this kernel, libseccomp and version proved.
     pub(super) fn current(&self) -> impl Iterator<Item = (&ProfileName, &Canonical)> {
         self.installed()

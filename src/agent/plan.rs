@@ -6,6 +6,7 @@
 //! 3. What is selected and proven is written, in the place of an older digest at once.
 //! 4. What is deleted or deselected goes after a grace, so that a mistake that is put back changes nothing.
 //! 5. Files of `callgate install` are left alone until an object of their name is written over them.
+//! 6. A file whose record was lost is nobody's: one that no object asks for goes as if its object had been deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -90,6 +91,8 @@ pub(super) struct Facts<'a> {
     /// Of this node; `None` while its Node object has not been seen.
     pub(super) labels: Option<&'a Labels>,
     pub(super) live: BTreeMap<&'a ProfileName, Live>,
+    /// Files on disk that lost their record. They count as not there: nothing says that they were ever proven.
+    pub(super) unproven: BTreeSet<&'a ProfileName>,
     pub(super) in_use: &'a BTreeSet<ProfileName>,
     /// What the disk did not take: tried again from time to time, and no reason to wait for.
     pub(super) held: BTreeMap<&'a ProfileName, &'a Held>,
@@ -157,11 +160,8 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
         }
     }
     if facts.profiles_synced {
-        for name in facts
-            .live
-            .keys()
-            .filter(|name| !facts.desired.contains_key(*name))
-        {
+        let on_disk = facts.live.keys().chain(&facts.unproven);
+        for name in on_disk.filter(|name| !facts.desired.contains_key(*name)) {
             leave(&mut plan, facts, name);
         }
     }
@@ -244,7 +244,8 @@ fn write(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, failed: impl Fn
 
 /// The profile is not for this node, or no more.
 fn leave(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName) {
-    if !facts.live.get(name).is_some_and(|live| live.ours) {
+    let is_ours = facts.live.get(name).is_some_and(|live| live.ours);
+    if !is_ours && !facts.unproven.contains(name) {
         return;
     }
     let since = facts.unwanted.get(name).copied().unwrap_or(facts.now);
@@ -280,6 +281,7 @@ mod tests {
         desired: BTreeMap<ProfileName, (Option<Labels>, State<'static>)>,
         labels: Option<Labels>,
         live: BTreeMap<ProfileName, Live>,
+        unproven: BTreeSet<ProfileName>,
         in_use: BTreeSet<ProfileName>,
         held: BTreeMap<ProfileName, Held>,
         profiles_synced: bool,
@@ -294,6 +296,7 @@ mod tests {
                 desired: BTreeMap::new(),
                 labels: Some(labels(&[("kind", "worker")])),
                 live: BTreeMap::new(),
+                unproven: BTreeSet::new(),
                 in_use: BTreeSet::new(),
                 held: BTreeMap::new(),
                 profiles_synced: true,
@@ -326,6 +329,12 @@ mod tests {
             self
         }
 
+        /// Has a file whose record was lost.
+        fn found(mut self, profile: &str) -> Self {
+            self.unproven.insert(name(profile));
+            self
+        }
+
         fn uses(mut self, profile: &str) -> Self {
             self.in_use.insert(name(profile));
             self
@@ -349,6 +358,7 @@ mod tests {
                     .collect(),
                 labels: self.labels.as_ref(),
                 live: self.live.iter().map(|(name, live)| (name, *live)).collect(),
+                unproven: self.unproven.iter().collect(),
                 in_use: &self.in_use,
                 held: self.held.iter().collect(),
                 profiles_synced: self.profiles_synced,
@@ -814,6 +824,47 @@ mod tests {
             },
         );
         assert_eq!(node.plan().prove, [name("a/b")]);
+    }
+
+    #[test]
+    fn a_file_whose_record_was_lost_goes_as_if_its_object_had_been_deleted() {
+        let mut node = Node::new()
+            .found("a/forgotten")
+            .found("a/used")
+            .uses("a/used")
+            .found("a/elsewhere")
+            .selecting("a/elsewhere", &[("kind", "gpu")], proven("v1"));
+        assert_eq!(node.later(GRACE.saturating_sub(SECOND)).remove, []);
+        assert_eq!(
+            node.later(SECOND).remove,
+            [name("a/elsewhere"), name("a/forgotten")]
+        );
+        node.in_use.clear();
+        assert!(node.later(SECOND).remove.contains(&name("a/used")));
+    }
+
+    #[test]
+    fn a_file_whose_record_was_lost_is_proven_and_recorded_again_for_an_object_and_stays_until_then() {
+        let mut node = Node::new().found("a/b").wants("a/b", unproven("v1"));
+        let plan = node.later(GRACE);
+        assert_eq!((plan.prove, plan.remove.len()), (vec![name("a/b")], 0));
+        let node = Node::new().found("a/b").wants("a/b", proven("v1"));
+        assert_eq!(node.plan().write, [name("a/b")]);
+        let mut node = Node::new()
+            .found("a/b")
+            .wants("a/b", refused(Some("v1"), Refusal::Rule));
+        let plan = node.later(GRACE);
+        assert_eq!((plan.remove.len(), plan.failures.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_file_whose_record_was_lost_stays_while_not_everything_was_seen() {
+        let mut node = Node::new().found("a/b");
+        node.profiles_synced = false;
+        assert_eq!(node.later(GRACE), quiet());
+        node.profiles_synced = true;
+        node.pods_synced = false;
+        assert_eq!(node.later(2 * GRACE).remove, []);
     }
 
     #[test]

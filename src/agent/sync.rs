@@ -232,6 +232,7 @@ impl Agent {
             desired: self.catalogue.desired(),
             labels: self.node.as_ref().map(|node| &node.labels),
             live: self.disk.live(),
+            unproven: self.disk.unproven(),
             in_use,
             held: self.disk.held(),
             profiles_synced: self.profiles.is_whole() && !self.troubles.contains_key(&Watched::Profiles),

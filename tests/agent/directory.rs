@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -119,6 +119,33 @@ async fn files_of_install_stay_until_an_object_of_their_name_takes_them_over() -
         "removed without an object ever having been there"
     );
     agent.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_whose_record_was_lost_are_recorded_again_if_an_object_names_them_and_go_if_none_does()
+-> Result<()> {
+    let bed = Bed::new("record").await?;
+    let agent = bed.start_ready(NONE).await?;
+    let spec = errno(1, "mount");
+    bed.apply("named", &spec).await?;
+    bed.live("named", &spec).await?;
+    agent.stop().await?;
+    let before = fs::metadata(bed.file("named"))?;
+    fs::copy(bed.file("named"), bed.file("forgotten"))?;
+    fs::write(bed.root().join("callgate/.callgate/record.json"), "lost")?;
+
+    let agent = bed.start_ready(NONE).await?;
+    bed.gone("forgotten").await?;
+    bed.live("named", &spec).await?;
+    assert_eq!(
+        fs::metadata(bed.file("named"))?.ino(),
+        before.ino(),
+        "written anew"
+    );
+    agent.stop().await?;
+    let store = Store::open(bed.root(), None)?;
+    assert!(store.live().contains_key(&bed.profile("named")?) && store.unproven().is_empty());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
