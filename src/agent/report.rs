@@ -15,9 +15,9 @@ use crate::api::{
 use crate::profile::ProfileName;
 
 /// How many reasons have a group of their own; the rest share [`OTHER`].
-const GROUPS: usize = 5;
+const GROUPS: usize = SeccompNodeReport::MAX_FAILURE_GROUPS;
 /// How many failures a group lists.
-const LISTED: usize = 10;
+const LISTED: usize = FailureGroup::MAX_PROFILES;
 /// How many bytes a message has at most.
 const MESSAGE: usize = 512;
 /// The reason of the group that holds what has no group of its own.
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_lists_at_most_ten_and_counts_all() {
+    fn a_group_lists_as_many_as_the_api_takes_and_counts_all() {
         let many: Vec<_> = (0..250)
             .map(|i| failed(&format!("a/p{i:03}"), "LoadRefused"))
             .collect();
@@ -392,7 +392,7 @@ mod tests {
             (groups.len(), groups[0].total, groups[0].profiles.len()),
             (1, 250, LISTED)
         );
-        assert_eq!(groups[0].profiles[9].profile, "a/p009");
+        assert_eq!(groups[0].profiles[LISTED - 1].profile, "a/p015");
     }
 
     #[test]
@@ -407,8 +407,8 @@ mod tests {
     }
 
     #[test]
-    fn reasons_beyond_the_fifth_share_a_group() {
-        let failures: Vec<_> = (0..7)
+    fn reasons_beyond_the_last_group_share_it() {
+        let failures: Vec<_> = (0..GROUPS + 2)
             .flat_map(|reason| {
                 (0..=reason).map(move |i| failed(&format!("a/p{reason}{i}"), &format!("Reason{reason}")))
             })
@@ -418,16 +418,48 @@ mod tests {
             .iter()
             .map(|group| (group.reason.as_str(), group.total))
             .collect();
-        assert_eq!(
-            summary,
-            [
-                ("Reason6", 7),
-                ("Reason5", 6),
-                ("Reason4", 5),
-                ("Reason3", 4),
-                ("Other", 3 + 2 + 1)
-            ]
-        );
+        assert_eq!(summary.len(), GROUPS);
+        assert_eq!(summary[..2], [("Reason17", 18), ("Reason16", 17)]);
+        assert_eq!(summary[GROUPS - 2..], [("Reason3", 4), ("Other", 3 + 2 + 1)]);
+    }
+
+    /// etcd takes no request above 1.5 MiB. Source: <https://etcd.io/docs/v3.6/dev-guide/limit/>.
+    #[test]
+    fn the_largest_report_that_any_cluster_can_cause_is_one_that_etcd_takes() {
+        let mut failures = Vec::new();
+        for reason in 0..20 {
+            for profile in 0..20 {
+                failures.push(Failed {
+                    message: "\"".repeat(10_000),
+                    ..failed(
+                        &format!("{}/{reason:02}{profile:02}{}", "n".repeat(63), "p".repeat(249)),
+                        &format!("Reason{reason:02}{}", "r".repeat(56)),
+                    )
+                });
+            }
+        }
+        let used = |number: usize| format!("{}/{number:04}{}", "n".repeat(63), "p".repeat(246));
+        let in_use: BTreeSet<ProfileName> = (0..2000).map(|number| used(number).parse().unwrap()).collect();
+        let names: Vec<ProfileName> = (0..SeccompNodeReport::MAX_PROFILES)
+            .map(|number| format!("n/p{number}").parse().unwrap())
+            .collect();
+        let digest = Digest::of(b"live");
+        let versions = Versions {
+            agent: "v".repeat(128),
+            libseccomp: "v".repeat(128),
+            kernel: "v".repeat(128),
+        };
+        let mut everything = Facts {
+            live: Some(names.iter().map(|name| (name, &digest)).collect()),
+            ..facts(&versions, Some(&failures), Some(&in_use))
+        };
+        for (_, aspect) in &mut everything.aspects {
+            aspect.message = "m".repeat(10_000);
+        }
+        let object = object("node", "uid", report(everything, None, &time(1)));
+        let bytes = serde_json::to_vec(&object).unwrap().len();
+        // With room for the metadata that the API server adds.
+        assert!((1_300_000..1_540_000).contains(&bytes), "{bytes}");
     }
 
     #[test]
