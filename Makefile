@@ -49,6 +49,11 @@ build: packages ## Build target/release/callgate
 crds: packages ## Write crds/ anew from the types
 	cargo run --locked --bin callgate -- crds --dir crds
 
+.PHONY: findings
+findings: packages ## Write docs/findings.md anew from the rules
+	cargo run --locked --bin callgate -- check --explain all > docs/findings.md.new
+	mv docs/findings.md.new docs/findings.md
+
 .PHONY: kubernetes
 kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
 	@tests/kubernetes/build

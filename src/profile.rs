@@ -21,22 +21,26 @@ mod oci;
 mod parse;
 mod rules;
 mod source;
+pub mod syscalls;
 
 pub use canonical::Canonical;
 pub use document::MAX_TEXT;
-pub use finding::{Class, Code, FieldPath, Finding, Findings, Location};
+pub use finding::{
+    Affected, Class, Code, FieldPath, Finding, Findings, InvalidVersion, Location, Software, Version,
+};
 pub use model::{
     Action, Architecture, Condition, Digest, Errno, Flag, InvalidDigest, Operator, Profile, ProfileSpec,
     Rule, UnknownName,
 };
 pub use name::{InvalidName, ProfileName};
-pub use rules::listener_allowed;
+pub use rules::{explain, listener_allowed, reference};
 pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 
 /// Reads the `spec` of an object as the API server gave it. Field paths begin with `spec`.
 ///
-/// What it gives obeys all rules that the API server checks, also for an object that is older than they are.
-/// It lists at most [`Findings::MAX`] mistakes; those of fields that do not go together once each field is right by itself.
+/// What it gives can be read, and breaks no rule that makes a profile Invalid, but for those that its author
+/// accepted; what else the rules find, [`ProfileSpec::findings`] says. It lists at most [`Findings::MAX`]
+/// mistakes; those of fields that do not go together once each field is right by itself.
 pub fn parse_spec(spec: &serde_json::Value) -> Result<ProfileSpec, Findings> {
     parse::read_spec(
         &document::Node::from(spec),

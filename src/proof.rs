@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::filter::libseccomp_version;
 use crate::profile::{
-    Architecture, Canonical, Class, Code, Digest, FieldPath, Finding, Findings, ProfileSpec, SourceProfile,
-    listener_allowed, parse_spec,
+    Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, ProfileSpec, SourceProfile,
+    listener_allowed, parse_spec, syscalls,
 };
 use crate::testload;
 use cache::Cache;
@@ -40,6 +40,8 @@ pub struct Read {
     pub spec: ProfileSpec,
     /// Its file.
     pub canonical: Canonical,
+    /// What the rules find in it, none of it fatal.
+    findings: Vec<Finding>,
     /// Where the profile lies in its document; findings are named from there.
     root: FieldPath,
 }
@@ -117,7 +119,9 @@ impl Prover {
         if let Some(finding) = listener_allowed(&spec.profile, &self.listener_prefixes) {
             return Err(refuse(Some(canonical.digest), finding));
         }
+        let rules = spec.findings().into_iter().map(|finding| finding.under(&root));
         Ok(Read {
+            findings: rules.collect(),
             spec,
             canonical,
             root,
@@ -130,6 +134,7 @@ impl Prover {
         let Read {
             spec,
             canonical,
+            mut findings,
             root,
         } = read;
         let digest = canonical.digest;
@@ -146,13 +151,12 @@ impl Prover {
             testload::Verdict::Loaded {
                 filters,
                 unknown_names,
-                findings,
+                findings: found,
             } => {
-                let unlisted = findings.unlisted();
-                let listed = ignored(&unknown_names)
-                    .into_iter()
-                    .chain(findings.iter().cloned());
-                let findings = Findings::new(listed.collect(), unlisted).under(&root);
+                let unlisted = found.unlisted();
+                let proofs = ignored(&unknown_names).into_iter().chain(found);
+                findings.extend(proofs.map(|finding| spec.judge(finding).under(&root)));
+                let findings = Findings::new(findings, unlisted);
                 Verdict::Valid(Proven {
                     spec,
                     canonical,
@@ -195,23 +199,25 @@ impl Refused {
     /// The finding to name first: the first that is Invalid.
     #[must_use]
     pub fn cause(&self) -> Option<&Finding> {
-        self.findings
-            .iter()
-            .find(|finding| finding.class() == Class::Invalid)
+        self.findings.iter().find(|finding| finding.is_fatal())
     }
 }
 
-/// What a runtime built with this libseccomp does with names that it does not know: it leaves them out, and says
-/// nothing.
+/// Names that every libseccomp in use is expected to know, and the one at hand does not. The rules tell of newer
+/// names and of those that no system call has.
 fn ignored(unknown_names: &[String]) -> Option<Finding> {
-    (!unknown_names.is_empty()).then(|| {
+    let is_common = |name: &&String| {
+        syscalls::lookup(name).is_some_and(|call| call.is_known_to(syscalls::COMMON_LIBSECCOMP))
+    };
+    let names: Vec<_> = unknown_names.iter().filter(is_common).cloned().collect();
+    (!names.is_empty()).then(|| {
         let message = format!(
-            "libseccomp {} does not know {}, and runtimes built with it ignore such a name: the call gets the \
-             default action; check the spelling, and whether your nodes' libseccomp is new enough",
+            "libseccomp {}, with which this was proven, is too old to know {}: runtimes built with it ignore such a \
+             name, and the call gets the default action",
             libseccomp_version(),
-            unknown_names.join(", "),
+            names.join(", "),
         );
-        Finding::new(Code::UnknownSyscall, FieldPath::root().key("syscalls"), message)
+        Finding::new(Code::NewerSyscall, FieldPath::root().key("syscalls"), message)
     })
 }
 
@@ -222,22 +228,26 @@ mod tests {
     #[test]
     fn the_cause_is_the_first_finding_that_makes_it_invalid() {
         let finding = |code| Finding::new(code, FieldPath::root(), "why");
-        let codes = [Code::UnknownSyscall, Code::CompileFailed, Code::LoadRefused];
+        let codes = [Code::NewerSyscall, Code::CompileFailed, Code::LoadRefused];
         let refused = Refused {
             digest: None,
             node_selector: None,
-            findings: codes.map(finding).into(),
+            findings: codes.map(finding).to_vec().into(),
         };
         assert_eq!(refused.cause(), Some(&finding(Code::CompileFailed)));
     }
 
     #[test]
-    fn names_that_libseccomp_does_not_know_are_told_and_do_not_refuse_the_profile() {
+    fn what_an_old_libseccomp_does_not_know_is_told_unless_the_rules_tell_it() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(ignored(&[]), None);
-        let finding = ignored(&["mseal".to_owned(), "opne".to_owned()]).unwrap();
-        assert_eq!(finding.class(), Class::NotPortable);
+        assert_eq!(ignored(&names(&["mseal", "opne"])), None);
+        let finding = ignored(&names(&["mseal", "close_range", "epoll_pwait2"])).unwrap();
+        assert_eq!(finding.code, Code::NewerSyscall);
         assert!(
-            finding.message.contains("does not know mseal, opne"),
+            finding
+                .message
+                .contains("too old to know close_range, epoll_pwait2:"),
             "{}",
             finding.message
         );

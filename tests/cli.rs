@@ -67,7 +67,7 @@ fn a_valid_profile_is_said_to_be_with_its_digest_and_size_and_exit_code_0() {
     let ran = callgate(folder.path(), &["check", "good.json"], "");
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(
-        ran.out.starts_with("good.json: OCI profile: valid, sha256:"),
+        ran.out.contains("\ngood.json: OCI profile: valid, sha256:"),
         "{}",
         ran.out
     );

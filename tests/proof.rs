@@ -109,7 +109,14 @@ async fn a_valid_profile_comes_back_with_its_file_and_its_filter() {
         panic!("{:?}", proven.filters);
     };
     assert!((2..64).contains(&instructions), "{instructions}");
-    assert!(proven.findings.is_empty(), "{:?}", proven.findings);
+    assert!(
+        proven
+            .findings
+            .iter()
+            .all(|finding| finding.class() == Class::Lint),
+        "{:?}",
+        proven.findings
+    );
 }
 
 #[tokio::test]
@@ -134,21 +141,57 @@ async fn two_answers_to_one_call_are_invalid_at_their_place_in_the_object() {
 }
 
 #[tokio::test]
-async fn names_that_libseccomp_does_not_know_are_told_beside_a_valid_verdict() {
+async fn what_the_rules_find_in_a_valid_profile_is_told_beside_the_verdict() {
     let bench = Bench::new(&[]);
     for _ in 0..2 {
-        let Verdict::Valid(proven) = bench.prove(&deny("frobnicate")).await else {
+        let Verdict::Valid(proven) = bench.prove(&deny("mseal")).await else {
             panic!("not valid");
         };
-        let [finding] = &proven.findings[..] else {
+        let newer: Vec<_> = proven
+            .findings
+            .iter()
+            .filter(|finding| finding.code == Code::NewerSyscall)
+            .collect();
+        let [finding] = &newer[..] else {
             panic!("{:?}", proven.findings);
         };
         assert_eq!(
-            (finding.code, finding.class(), finding.field.as_str()),
-            (Code::UnknownSyscall, Class::NotPortable, "spec.syscalls")
+            (finding.class(), finding.field.as_str()),
+            (Class::NotPortable, "spec.syscalls[0].names[0]")
         );
-        assert!(finding.message.contains("frobnicate"), "{}", finding.message);
+        assert!(finding.message.contains("mseal"), "{}", finding.message);
     }
+}
+
+#[tokio::test]
+async fn a_name_that_no_call_has_is_invalid_unless_its_author_accepts_it() {
+    let bench = Bench::new(&[]);
+    let mut spec = deny("opne");
+    let refused = bench.prover.read(&spec).unwrap_err();
+    let cause = refused.cause().unwrap();
+    assert_eq!(
+        (cause.code, cause.field.as_str()),
+        (Code::UnknownSyscall, "spec.syscalls[0].names[0]")
+    );
+    assert!(cause.message.contains("did you mean open?"), "{}", cause.message);
+
+    spec["acceptFindings"] = json!(["unknown-syscall"]);
+    let Verdict::Valid(proven) = bench.prove(&spec).await else {
+        panic!("not valid");
+    };
+    let accepted: Vec<_> = proven
+        .findings
+        .iter()
+        .filter(|finding| finding.accepted)
+        .collect();
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].code, Code::UnknownSyscall);
+
+    // What does not compile, nobody can accept.
+    let mut spec = contradictory();
+    spec["acceptFindings"] = json!(["compile-failed"]);
+    let refused = bench.prover.read(&spec).unwrap_err();
+    assert_eq!(refused.cause().unwrap().code, Code::BadAcceptance);
 }
 
 #[tokio::test]

@@ -177,7 +177,6 @@ async fn every_action_and_flag_that_the_kernel_has_loads() {
 #[tokio::test]
 async fn what_no_runtime_can_load_is_refused_with_its_place() {
     let (client, _) = start(Limits::default());
-    let notify = |names: &[&str]| json!({ "names": names, "action": "SCMP_ACT_NOTIFY" });
     let deny = |errno: u16, conditions: &[(u32, u64)]| {
         let args: Vec<Value> = conditions
             .iter()
@@ -186,15 +185,6 @@ async fn what_no_runtime_can_load_is_refused_with_its_place() {
         json!({ "names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": args })
     };
     let cases = [
-        (json!({ "defaultAction": "SCMP_ACT_NOTIFY" }), "defaultAction"),
-        (
-            json!({
-                "defaultAction": "SCMP_ACT_ALLOW",
-                "listenerPath": "/run/agent.sock",
-                "syscalls": [notify(&["mount"]), notify(&["write"])],
-            }),
-            "syscalls[1]",
-        ),
         (
             json!({
                 "defaultAction": "SCMP_ACT_ALLOW",

@@ -142,9 +142,9 @@ pub struct SeccompProfileSpec {
     )]
     pub node_selector: Option<BTreeMap<String, String>>,
 
-    /// Codes of findings (`status.findings.code`) that the author has read and takes responsibility for. Every
-    /// finding that makes a profile invalid today says that it cannot be read, compiled or loaded, and none of
-    /// these can be accepted; the field is kept for the rules to come. At most 64.
+    /// Codes of findings (`status.findings.code`) that the author has read and takes responsibility for: they stay
+    /// visible, and no longer make the profile invalid. What says that it cannot be read, compiled, loaded or
+    /// allowed here cannot be accepted. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::run;
 use super::source_files::{self, SourceFile};
-use crate::profile::{Class, Finding, SourceDocument, SourceKind};
+use crate::profile::{self, Code, Finding, SourceDocument, SourceKind};
 use crate::proof::{Prover, Verdict};
 use crate::text::count;
 
@@ -31,12 +31,16 @@ Examples:
   callgate check profile.json
   callgate check deploy/                        # every .yaml, .yml and .json below it
   kubectl get scp -A -o yaml | callgate check -
+  callgate check --explain unknown-syscall
   callgate check --format json profiles/*.json | jq '.[] | select(.verdict != \"valid\")'"
 )]
 pub(super) struct Args {
     /// Files to check, and folders with all below them but what is hidden; - is standard input
-    #[arg(required = true, value_name = "FILE|DIR")]
+    #[arg(required_unless_present = "explain", value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
+    /// Explain a finding by its code, or all of them, and check nothing
+    #[arg(long, value_name = "CODE", conflicts_with = "paths", value_parser = explained)]
+    explain: Option<Explained>,
     /// How to print what was found
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -68,7 +72,37 @@ enum CheckResult {
     Judged(Box<Verdict>),
 }
 
+/// What to explain.
+#[derive(Debug, Clone, Copy)]
+enum Explained {
+    One(Code),
+    All,
+}
+
+fn explained(text: &str) -> Result<Explained, String> {
+    let codes = || Code::ALL.iter();
+    match codes().find(|code| code.as_str() == text) {
+        Some(code) => Ok(Explained::One(*code)),
+        None if text == "all" => Ok(Explained::All),
+        None => {
+            let names: Vec<_> = codes().map(|code| code.as_str()).collect();
+            Err(format!(
+                "no finding has this code; the codes are all, {}",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(explained) = args.explain {
+        let text = match explained {
+            Explained::One(code) => profile::explain(code),
+            Explained::All => profile::reference(),
+        };
+        run::print(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     run::with_prover(args.listener_prefixes.clone(), async |prover| {
         let Given { files, errors, notes } = Given::read(&args.paths);
         let mut checked = Vec::new();
@@ -216,7 +250,7 @@ impl Checked<'_> {
                 finding.location = finding.location.or_else(|| profile.locate(&finding.field));
             }
         }
-        findings.sort_by_key(|finding| finding.class() != Class::Invalid);
+        findings.sort_by_key(|finding| !finding.is_fatal());
         findings
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::{ArchitectureFilter, ConditionStatus, Finding as StatusFinding, cut};
-use crate::profile::{Class, Code, Digest, FieldPath, Finding, InvalidName, ProfileName};
+use crate::profile::{Code, Digest, FieldPath, Finding, InvalidName, ProfileName};
 use crate::proof::Verdict;
 use crate::text::count;
 
@@ -115,7 +115,7 @@ impl Judgement {
 
 fn invalid(blank: Judgement, found: &[Finding]) -> Judgement {
     let (findings, findings_total) = listed(found);
-    let (reason, message) = match found.iter().find(|finding| finding.class() == Class::Invalid) {
+    let (reason, message) = match found.iter().find(|finding| finding.is_fatal()) {
         Some(first) => (first.code.reason(), blame(first, found)),
         None => ("Invalid".to_owned(), "The profile is invalid.".to_owned()),
     };
@@ -137,11 +137,7 @@ fn blame(first: &Finding, found: &[Finding]) -> String {
     } else {
         format!("{}: ", cut(field, MAX_FIELD))
     };
-    let more = found
-        .iter()
-        .filter(|finding| finding.class() == Class::Invalid)
-        .count()
-        - 1;
+    let more = found.iter().filter(|finding| finding.is_fatal()).count() - 1;
     let rest = if more == 0 {
         String::new()
     } else {
@@ -162,7 +158,7 @@ fn praise(findings: usize) -> String {
 /// The first findings as status holds them, the worst first, otherwise in their order; and how many there are.
 fn listed(found: &[Finding]) -> (Vec<StatusFinding>, u32) {
     let mut sorted: Vec<_> = found.iter().collect();
-    sorted.sort_by_key(|finding| finding.class());
+    sorted.sort_by_key(|finding| (!finding.is_fatal(), finding.class()));
     let listed = sorted
         .into_iter()
         .take(MAX_FINDINGS)

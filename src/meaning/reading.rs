@@ -6,7 +6,7 @@ use super::call::Call;
 use super::condition::{Width, condition, conditions};
 use super::diagram::{Arguments, Diagrams, Node, TooComplex};
 use crate::filter::{Answer, ArchitectureCalls, Mention, Selector};
-use crate::profile::{Architecture, Code, Condition, FieldPath, Finding, Profile, Rule};
+use crate::profile::{Architecture, Code, FieldPath, Finding, Profile, Rule};
 
 /// The calls of one architecture, by number, as a profile means them.
 #[derive(Debug)]
@@ -100,9 +100,6 @@ impl<'a> Reader<'a> {
             };
             read.insert(number, node);
         }
-        if width == Width::Bits32 {
-            self.wide_values(calls)?;
-        }
         Ok(Reading {
             architecture: calls.architecture,
             width,
@@ -133,55 +130,6 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Conditions that libseccomp cuts to 32 bits, where that changes what they say.
-    fn wide_values(&mut self, calls: &ArchitectureCalls) -> Result<(), TooComplex> {
-        let profile = self.profile;
-        let mentioned: BTreeMap<usize, &[Mention]> = calls
-            .calls
-            .values()
-            .flat_map(|mentions| {
-                mentions
-                    .iter()
-                    .map(|mention| (mention.entry, mentions.as_slice()))
-            })
-            .collect();
-        for (&entry, mentions) in &mentioned {
-            for (index, written) in profile.syscalls[entry].args.iter().enumerate() {
-                let lower = |value| value & u64::from(u32::MAX);
-                let cut = Condition {
-                    value: lower(written.value),
-                    value_two: written.value_two.map(lower),
-                    ..*written
-                };
-                let [as_written, as_compiled] = [
-                    condition(self.diagrams, written, Width::Bits32)?,
-                    condition(self.diagrams, &cut, Width::Bits32)?,
-                ];
-                let Some(arguments) = self.diagrams.difference(as_written, as_compiled) else {
-                    continue;
-                };
-                let site = Site {
-                    mentions,
-                    architecture: calls.architecture,
-                };
-                let call = self.show(site, arguments);
-                let effect = if self.diagrams.at(as_compiled, &arguments) == Node::ALWAYS {
-                    "meets it"
-                } else {
-                    "does not meet it"
-                };
-                let message = format!(
-                    "a value of more than 32 bits, and {} compares the lower 32 only, so that {call} {effect}: compare \
-                     these with SCMP_CMP_MASKED_EQ, value 0xffffffff, or leave out the architecture",
-                    calls.architecture
-                );
-                let field = path(entry).key("args").index(index);
-                self.find(Code::ValueTooWide, entry, field, message, Some(&call));
-            }
-        }
-        Ok(())
-    }
-
     /// The entries about one call, taken together.
     fn call(&mut self, site: Site<'_>, entries: &Entries, width: Width) -> Result<Node, TooComplex> {
         let mut saying = Vec::new();
@@ -191,11 +139,8 @@ impl<'a> Reader<'a> {
             let holds = conditions(self.diagrams, rule, selector, width)?;
             if self.answers[entry] == self.default {
                 restating.push((entry, holds));
-                continue;
-            }
-            saying.push((entry, holds));
-            if let (Some(selector), false) = (selector, rule.args.is_empty()) {
-                self.multiplexed(site, entry, selector);
+            } else {
+                saying.push((entry, holds));
             }
         }
         // What entries answer; NEVER where none does.
@@ -288,19 +233,6 @@ impl<'a> Reader<'a> {
         );
     }
 
-    fn multiplexed(&mut self, site: Site<'_>, entry: usize, selector: Selector) {
-        let Selector { multiplexer, value } = selector;
-        let name = site.name(self.profile, entry);
-        let message = format!(
-            "on {} {name} can also be made through {multiplexer}, whose arguments a filter cannot see: {multiplexer}\
-             ({value:#x}) gets {} whatever the arguments of {name} are. Leave out the architecture, or do not rely on \
-             the conditions there",
-            site.architecture, self.answers[entry]
-        );
-        let field = path(entry).key("args");
-        self.find(Code::Multiplexed, entry, field, message, None);
-    }
-
     fn redundant(&mut self, site: Site<'_>, entry: usize) {
         let names = site.mentions.iter().filter(|mention| mention.entry == entry);
         let names = names.map(|mention| mention.name);
@@ -335,12 +267,6 @@ impl Site<'_> {
             Some(mention) => path(entry).key("names").index(mention.name),
             None => path(entry),
         }
-    }
-
-    /// The name that an entry uses for the call.
-    fn name(self, profile: &Profile, entry: usize) -> &str {
-        let mention = self.mentions.iter().find(|mention| mention.entry == entry);
-        mention.map_or("", |mention| profile.syscalls[entry].names[mention.name].as_str())
     }
 }
 

@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxSeccomp;
 use super::document::read_json;
 use super::finding::{Code, FieldPath, Finding, Findings};
 use super::model::{Digest, Profile};
-use super::parse::{Dialect, read_spec};
+use super::parse::{Dialect, read_fields};
 
 /// The canonical bytes of a profile, which are the bytes of its file, and their digest.
 ///
@@ -51,7 +51,8 @@ impl Profile {
         })
     }
 
-    /// Reads what [`Profile::canonical`] wrote, or any other OCI JSON. Field paths are relative to the profile.
+    /// Reads what [`Profile::canonical`] wrote, or any other OCI JSON. The rules are not asked: what is written down
+    /// was judged before, with what its author accepts. Field paths are relative to the profile.
     pub fn from_canonical(bytes: &[u8]) -> Result<Self, Findings> {
         let syntax = |message: String, location| {
             Findings::from(Finding {
@@ -61,7 +62,7 @@ impl Profile {
         };
         let text = str::from_utf8(bytes).map_err(|error| syntax(format!("not UTF-8: {error}"), None))?;
         let node = read_json(text).map_err(|error| syntax(error.message, Some(error.at)))?;
-        Ok(read_spec(&node, &FieldPath::root(), Dialect::Oci)?.profile)
+        Ok(read_fields(&node, &FieldPath::root(), Dialect::Oci)?.profile)
     }
 
     /// The same profile with everything in order whose order means nothing.

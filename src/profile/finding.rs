@@ -1,7 +1,11 @@
 //! What is wrong with a profile, where, and what to do about it.
 
+mod affected;
+
 use std::fmt;
 use std::ops::Deref;
+
+pub use affected::{Affected, InvalidVersion, Software, Version};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +114,10 @@ pub struct Finding {
     pub message: String,
     /// A call that shows it, where there is one: `socket(0x26, 0x0)`.
     pub witness: Option<String>,
+    /// For whom it holds, where that is not everyone: what [`Class::NotPortable`] names.
+    pub affects: &'static [Affected],
+    /// The author has taken responsibility for it; the message says so.
+    pub accepted: bool,
 }
 
 impl Finding {
@@ -122,6 +130,8 @@ impl Finding {
             location: None,
             message: message.into(),
             witness: None,
+            affects: &[],
+            accepted: false,
         }
     }
 
@@ -132,6 +142,28 @@ impl Finding {
             witness: Some(witness.into()),
             ..self
         }
+    }
+
+    /// The same finding, for these alone.
+    #[must_use]
+    pub fn affecting(self, affects: &'static [Affected]) -> Self {
+        Self { affects, ..self }
+    }
+
+    /// The same finding, as one that the author has taken responsibility for.
+    #[must_use]
+    pub fn accept(self) -> Self {
+        Self {
+            message: format!("accepted by acceptFindings: {}", self.message),
+            accepted: true,
+            ..self
+        }
+    }
+
+    /// Whether it alone makes a profile Invalid.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        self.class() == Class::Invalid && !self.accepted
     }
 
     /// How much it matters.
@@ -261,11 +293,12 @@ fn is_word(key: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
+/// Declares the codes: what each means, its name, its class, and whether an author may take responsibility for it.
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $class:ident, $accept:ident;)+) => {
         /// The stable name of a rule.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code { $($(#[$doc])* $variant,)+ }
+        pub enum Code { $($(#[doc = $doc])+ $variant,)+ }
 
         impl Code {
             /// Every code.
@@ -282,71 +315,164 @@ macro_rules! codes {
             pub const fn class(self) -> Class {
                 match self { $(Self::$variant => Class::$class),+ }
             }
+
+            /// Whether the author of a profile may take responsibility for it (`spec.acceptFindings`): for what the
+            /// rules say of a profile that can be read, compiled and loaded all the same.
+            #[must_use]
+            pub const fn is_acceptable(self) -> bool {
+                match self { $(Self::$variant => matches!(Accept::$accept, Accept::Author)),+ }
+            }
+
+            /// What it means, in one or two sentences.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii()),+ }
+            }
         }
     };
 }
 
+/// Who may accept a finding.
+enum Accept {
+    Author,
+    Nobody,
+}
+
 codes! {
     /// The text is no JSON or YAML.
-    Syntax = "syntax", Invalid;
+    Syntax = "syntax", Invalid, Nobody;
     /// A key that the object does not have; it would be lost, and the profile mean something else.
-    UnknownKey = "unknown-key", Invalid;
+    UnknownKey = "unknown-key", Invalid, Nobody;
     /// A key of Docker's profile format, which runtimes under Kubernetes ignore.
-    DockerFormat = "docker-format", Invalid;
+    DockerFormat = "docker-format", Invalid, Nobody;
     /// A key stands twice in one object.
-    DuplicateKey = "duplicate-key", Invalid;
+    DuplicateKey = "duplicate-key", Invalid, Nobody;
     /// A key that must be there is not.
-    MissingKey = "missing-key", Invalid;
+    MissingKey = "missing-key", Invalid, Nobody;
     /// A value of another type than the field's.
-    WrongType = "wrong-type", Invalid;
+    WrongType = "wrong-type", Invalid, Nobody;
     /// A value that the field does not take.
-    BadValue = "bad-value", Invalid;
+    BadValue = "bad-value", Invalid, Nobody;
     /// More than a bound allows.
-    TooLarge = "too-large", Invalid;
-    /// An errno beside an action that carries none.
-    ErrnoMisplaced = "errno-misplaced", Invalid;
-    /// `SCMP_ACT_NOTIFY`, or what belongs to it, where no runtime or kernel can use it.
-    NotifyMisuse = "notify-misuse", Invalid;
-    /// Two conditions on one argument in one entry, which runtimes apply as alternatives.
-    RepeatedArgument = "repeated-argument", Invalid;
-    /// A list names a thing twice that it can only name once.
-    RepeatedValue = "repeated-value", Invalid;
-    /// Architectures that cannot share a filter.
-    MixedEndianness = "mixed-endianness", Invalid;
-    /// Every system call is denied.
-    NothingAllowed = "nothing-allowed", Invalid;
+    TooLarge = "too-large", Invalid, Nobody;
     /// The name of the object is no safe file name.
-    BadName = "bad-name", Invalid;
+    BadName = "bad-name", Invalid, Nobody;
+    /// `acceptFindings` names a code that does not exist, or one that nobody can accept.
+    BadAcceptance = "bad-acceptance", Invalid, Nobody;
     /// A listener path outside the prefixes that the installation allows.
-    ListenerNotAllowed = "listener-not-allowed", Invalid;
+    ListenerNotAllowed = "listener-not-allowed", Invalid, Nobody;
+
+    /// A name that no system call has: a typo. Runtimes ignore it without a word, and the call that was meant gets
+    /// the default action.
+    UnknownSyscall = "unknown-syscall", Invalid, Author;
+    /// Every system call is denied.
+    NothingAllowed = "nothing-allowed", Invalid, Nobody;
+    /// An errno beside an action that carries none.
+    ErrnoMisplaced = "errno-misplaced", Invalid, Author;
+    /// Architectures of both byte orders, which cannot share a filter.
+    MixedEndianness = "mixed-endianness", Invalid, Nobody;
+    /// Two conditions on one argument in one entry, which runtimes apply as alternatives.
+    RepeatedArgument = "repeated-argument", Invalid, Nobody;
+    /// A masked comparison with bits outside its mask: it can never hold, and libseccomp compares something else.
+    BitsOutsideMask = "bits-outside-mask", Invalid, Author;
+    /// A value of more than 32 bits, and an architecture on which libseccomp compares 32.
+    ValueCut = "value-cut", Invalid, Author;
+    /// `SCMP_ACT_NOTIFY` as the default action.
+    NotifyByDefault = "notify-by-default", Invalid, Nobody;
+    /// `SCMP_ACT_NOTIFY` on `write`, which runtimes need to hand the listener over.
+    NotifyOnWrite = "notify-on-write", Invalid, Author;
+    /// An entry with `SCMP_ACT_NOTIFY`, and no `listenerPath`.
+    NotifyWithoutListener = "notify-without-listener", Invalid, Author;
+    /// A `listenerPath`, and no entry with `SCMP_ACT_NOTIFY`.
+    ListenerWithoutNotify = "listener-without-notify", Invalid, Author;
+    /// `listenerMetadata`, and no `listenerPath`.
+    MetadataWithoutListener = "metadata-without-listener", Invalid, Author;
+    /// `SECCOMP_FILTER_FLAG_TSYNC` beside `SCMP_ACT_NOTIFY`.
+    TsyncWithNotify = "tsync-with-notify", Invalid, Author;
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` without `SCMP_ACT_NOTIFY`.
+    WaitKillableWithoutNotify = "wait-killable-without-notify", Invalid, Nobody;
+
+    /// A name that only newer versions of libseccomp know; runtimes built with an older one ignore it.
+    NewerSyscall = "newer-syscall", NotPortable, Author;
+    /// An architecture that some runtimes or versions of libseccomp do not know.
+    NewerArchitecture = "newer-architecture", NotPortable, Author;
+    /// A flag that some runtimes, versions of libseccomp or kernels do not know.
+    NewerFlag = "newer-flag", NotPortable, Author;
+    /// `SCMP_CMP_MASKED_EQ`, whose two values youki swaps.
+    MaskedEqYouki = "masked-eq-youki", NotPortable, Author;
+    /// Several conditions in one entry, which older versions of youki apply as alternatives.
+    ConditionsOldYouki = "conditions-old-youki", NotPortable, Author;
+    /// `SCMP_ACT_NOTIFY` for newer system calls alone, so that with an older libseccomp nothing is left to notify.
+    NotifyNewerSyscall = "notify-newer-syscall", NotPortable, Author;
+    /// An `errnoRet`: crun can go on with the filter of an earlier version of the profile when it alone is changed.
+    CrunErrnoCache = "crun-errno-cache", NotPortable, Author;
+
+    /// The profile changes nothing: all that it says is the default, and that is to let calls through.
+    NoEffect = "no-effect", Lint, Author;
+    /// A name, an architecture or a flag is listed twice.
+    RepeatedValue = "repeated-value", Lint, Author;
+    /// The errno 0: calls that are denied look as if they had succeeded.
+    ErrnoZero = "errno-zero", Lint, Author;
+    /// An errno that has no name, which programs do not expect.
+    ErrnoUnnamed = "errno-unnamed", Lint, Author;
+    /// `SCMP_ACT_TRACE`: containers have no tracer, and without one calls fail with ENOSYS.
+    TraceWithoutTracer = "trace-without-tracer", Lint, Author;
+    /// An entry that kills a thread and leaves the rest of the process running.
+    KillThread = "kill-thread", Lint, Author;
+    /// A default that kills a thread: a container that needs one call more can hang while it starts.
+    KillThreadByDefault = "kill-thread-by-default", Lint, Author;
+    /// `clone3` gets the default action: programs that use glibc cannot start threads.
+    NoClone3Answer = "no-clone3-answer", Lint, Author;
+    /// Calls are allowed by default, and yet 32-bit programs are killed, because no architecture is listed.
+    NativeOnly = "native-only", Lint, Author;
+    /// The 64-bit architecture that belongs to a listed 32-bit one is missing; it is in the filter all the same.
+    NativeNotListed = "native-not-listed", Lint, Author;
+    /// Architectures of several processor families: on each node all but one are dead weight.
+    ForeignArchitecture = "foreign-architecture", Lint, Author;
+    /// `SECCOMP_FILTER_FLAG_TSYNC`, which does nothing in a container.
+    TsyncUseless = "tsync-useless", Lint, Author;
+    /// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, which takes a protection against Spectre away.
+    SpecAllow = "spec-allow", Lint, Author;
+    /// A listener: where no agent listens, no container starts.
+    ListenerNeeded = "listener-needed", Lint, Author;
+    /// A `valueTwo` that the comparison does not read.
+    UnusedValueTwo = "unused-value-two", Lint, Author;
+    /// A condition on a pointer: a filter sees the address, never what lies there.
+    PointerArgument = "pointer-argument", Lint, Author;
+    /// A comparison of 64 bits of an argument of which the kernel reads 32: a caller gets around it with the others.
+    UpperHalf = "upper-half", Lint, Author;
+    /// Conditions on a call that 32-bit programs can also make through `socketcall` or `ipc`, where they cannot be
+    /// checked.
+    MultiplexedCall = "multiplexed-call", Lint, Author;
+    /// A system call that container engines allow to privileged containers alone, or to none.
+    RiskySyscall = "risky-syscall", Lint, Author;
+    /// A default that allows, and with it system calls that container engines allow to privileged containers alone,
+    /// or to none.
+    RiskyByDefault = "risky-by-default", Lint, Author;
+
     /// Two entries answer one call differently.
-    Contradiction = "contradiction", Invalid;
-    /// A value of more than 32 bits, where an architecture compares no more.
-    ValueTooWide = "value-too-wide", Invalid;
+    Contradiction = "contradiction", Invalid, Nobody;
     /// The compiled filter does not answer a call as the profile says.
-    Miscompiled = "miscompiled", Invalid;
+    Miscompiled = "miscompiled", Invalid, Nobody;
     /// Conditions that take more work to prove than is done.
-    TooComplex = "too-complex", Invalid;
+    TooComplex = "too-complex", Invalid, Nobody;
     /// No call meets the conditions of an entry.
-    NeverMatches = "never-matches", Lint;
+    NeverMatches = "never-matches", Lint, Author;
     /// Every call meets a condition.
-    AlwaysHolds = "always-holds", Lint;
+    AlwaysHolds = "always-holds", Lint, Author;
     /// Other entries say the same.
-    RedundantEntry = "redundant-entry", Lint;
+    RedundantEntry = "redundant-entry", Lint, Author;
     /// An entry that answers what the default does; runtimes leave it out.
-    DefaultEntry = "default-entry", Lint;
-    /// Conditions on a call that can also be made through another one, which no filter can look into.
-    Multiplexed = "multiplexed", Lint;
+    DefaultEntry = "default-entry", Lint, Author;
+
     /// libseccomp does not compile it.
-    CompileFailed = "compile-failed", Invalid;
+    CompileFailed = "compile-failed", Invalid, Nobody;
     /// libseccomp crashed over it, or exceeded its limits.
-    CompileExhausted = "compile-exhausted", Invalid;
+    CompileExhausted = "compile-exhausted", Invalid, Nobody;
     /// The filter has more instructions than the kernel takes.
-    FilterTooLarge = "filter-too-large", Invalid;
+    FilterTooLarge = "filter-too-large", Invalid, Nobody;
     /// The kernel does not take the filter.
-    LoadRefused = "load-refused", Invalid;
-    /// A name that the libseccomp at hand does not know: a typo, or newer than it.
-    UnknownSyscall = "unknown-syscall", NotPortable;
+    LoadRefused = "load-refused", Invalid, Nobody;
 }
 
 impl Code {
@@ -375,6 +501,22 @@ mod tests {
         for code in Code::ALL {
             assert_eq!(code.reason(), format!("{code:?}"));
         }
+    }
+
+    #[test]
+    fn what_is_accepted_is_told_and_no_longer_fatal() {
+        let finding = Finding::new(Code::UnknownSyscall, FieldPath::root(), "why");
+        assert!(finding.is_fatal());
+        let accepted = finding.accept();
+        assert!(accepted.accepted && !accepted.is_fatal());
+        assert_eq!(accepted.message, "accepted by acceptFindings: why");
+        assert!(!Finding::new(Code::NewerSyscall, FieldPath::root(), "why").is_fatal());
+    }
+
+    #[test]
+    fn a_meaning_is_the_sentence_of_its_code() {
+        assert_eq!(Code::Syntax.meaning(), "The text is no JSON or YAML.");
+        assert!(Code::ALL.iter().all(|code| code.meaning().ends_with('.')));
     }
 
     #[test]
@@ -443,10 +585,8 @@ mod tests {
         let names: std::collections::BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for name in names {
-            assert!(
-                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'),
-                "{name}"
-            );
+            let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            assert!(name.bytes().all(word), "{name}");
         }
     }
 }

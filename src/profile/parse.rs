@@ -13,9 +13,8 @@ use super::document::{Entry, Node, Value};
 use super::finding::{Code, FieldPath, Finding, Findings, quoted};
 use super::label;
 use super::model::{Action, Condition, Profile, ProfileSpec, Rule};
-use super::rules;
 use docker::{DockerKey, Idle};
-pub(super) use nearest::unknown_key;
+pub(super) use nearest::{nearest, unknown_key};
 pub(super) use report::Report;
 
 /// Who will read the document, which decides how a number above 2^63-1 is written and which keys there are.
@@ -39,7 +38,8 @@ const MAX_LABELS: usize = 16;
 const MAX_ACCEPTED: usize = 64;
 const MAX_CODE: usize = 64;
 
-/// Reads a profile and what is to be done with it. `path` is where the node stands, and begins the field paths.
+/// Reads a profile and what is to be done with it, and asks the rules. `path` is where the node stands, and begins
+/// the field paths. If the rules find something that makes the profile Invalid, all that they find is reported.
 pub(super) fn read_spec(node: &Node, path: &FieldPath, dialect: Dialect) -> Result<ProfileSpec, Findings> {
     let mut report = Report::default();
     let spec = read_spec_into(&mut report, node, path, dialect);
@@ -54,6 +54,35 @@ pub(super) fn read_spec_into(
     dialect: Dialect,
 ) -> Option<ProfileSpec> {
     let before = report.total();
+    let spec = read_fields_into(report, node, path, dialect)?;
+    if report.total() > before {
+        return Some(spec);
+    }
+    let findings = spec.findings();
+    if findings.iter().any(Finding::is_fatal) {
+        for finding in findings {
+            report.push(|| Finding {
+                location: node.locate(&finding.field),
+                ..finding.under(path)
+            });
+        }
+    }
+    Some(spec)
+}
+
+/// The same, whatever the rules say.
+pub(super) fn read_fields(node: &Node, path: &FieldPath, dialect: Dialect) -> Result<ProfileSpec, Findings> {
+    let mut report = Report::default();
+    let spec = read_fields_into(&mut report, node, path, dialect);
+    report.finish(spec)
+}
+
+fn read_fields_into(
+    report: &mut Report,
+    node: &Node,
+    path: &FieldPath,
+    dialect: Dialect,
+) -> Option<ProfileSpec> {
     let mut reader = Reader {
         dialect,
         report,
@@ -62,16 +91,7 @@ pub(super) fn read_spec_into(
     let spec = reader.spec(node, path);
     let Reader { report, idle, .. } = reader;
     idle.report(report);
-    let spec = spec?;
-    if report.total() == before {
-        for finding in rules::check(&spec.profile) {
-            report.push(|| Finding {
-                location: node.locate(&finding.field),
-                ..finding.under(path)
-            });
-        }
-    }
-    Some(spec)
+    spec
 }
 
 /// The keys that an object may have.

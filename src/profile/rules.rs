@@ -1,343 +1,255 @@
-//! Which fields of a profile go together: the rules that the API server checks as well, one function each.
+//! What a profile that can be read says: the table of rules, one function each.
 //!
-//! Pure; knows the model alone. Field paths are relative to the profile. What a rule says about runtimes was
-//! seen on runc, crun and youki; "the specification" is
+//! Pure; knows the model and the table of system calls alone. Field paths are relative to the profile. A rule
+//! stands beside what the reference says of it, with a profile that it accepts and one that it finds something in.
+//! What is said about runtimes was seen on runc 1.1.5 and 1.5, crun 1.8.1 and 1.27.1, youki 0.7.0, with libseccomp
+//! 2.5.4 and 2.6.1; "the specification" is
 //! <https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config-linux.md#seccomp>.
 
-use std::collections::BTreeSet;
-use std::path::{Component, Path};
+mod actions;
+mod architectures;
+mod arguments;
+mod conditions;
+mod errnos;
+mod flags;
+mod listener;
+mod names;
+mod reference;
+mod risk;
+mod shape;
 
-use super::finding::{Code, FieldPath, Finding, quoted};
-use super::model::{Action, Architecture, Flag, Profile, Rule};
+use super::finding::{Affected, Code, FieldPath, Finding, quoted};
+use super::model::{Action, Profile, ProfileSpec, Rule as Entry};
+use super::parse::nearest;
+pub use listener::listener_allowed;
+pub use reference::{explain, reference};
 
-/// The longest path of a socket: `sun_path` has 108 bytes, the last one NUL. Source: unix(7).
-const MAX_LISTENER_PATH: usize = 107;
-/// The longest metadata, in characters as the API server counts.
-const MAX_LISTENER_METADATA: usize = 4096;
-/// The longest name of a system call; the longest that exists has half of it.
-const MAX_NAME: usize = 64;
+/// What runtimes take for an errno that is not written: EPERM.
+const DEFAULT_ERRNO: u16 = 1;
 
-const RULES: [fn(&Profile) -> Vec<Finding>; 14] = [
-    default_notify,
-    default_errno,
-    nothing_allowed,
-    mixed_endianness,
-    repeated_architectures,
-    repeated_flags,
-    flags_and_notify,
-    listener_path,
-    listener_metadata,
-    notify_and_listener,
-    names,
-    notify_on_write,
-    rule_errno,
-    repeated_arguments,
-];
-
-/// Everything that the rules find, by rule.
-pub(super) fn check(profile: &Profile) -> Vec<Finding> {
-    RULES.iter().flat_map(|rule| rule(profile)).collect()
+/// One rule.
+struct Rule {
+    /// What its findings are called.
+    code: Code,
+    check: fn(&Profile, &mut Found),
+    doc: Doc,
 }
 
-/// Refuses a listener outside the directories that an installation allows, with one finding; the field path is
-/// relative to the profile.
-///
-/// A runtime connects to the path as root on the host. So both sides are compared by whole components, and a
-/// path with `..` is beneath no prefix.
-#[must_use]
-pub fn listener_allowed(profile: &Profile, prefixes: &[String]) -> Option<Finding> {
-    let path = profile.listener_path.as_deref()?;
-    let clean =
-        |path: &Path| path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
-    let beneath = |prefix: &String| {
-        let prefix = Path::new(prefix);
-        clean(prefix) && Path::new(path) != prefix && Path::new(path).starts_with(prefix)
-    };
-    if clean(Path::new(path)) && prefixes.iter().any(beneath) {
-        return None;
+/// What the reference says of a code, beside its name, its class and its meaning.
+struct Doc {
+    /// What happens to a container under such a profile.
+    why: &'static str,
+    /// Who does what, and how that is known.
+    evidence: &'static str,
+    /// What to write.
+    cure: &'static str,
+    /// Of what can be told by reading alone.
+    example: Option<Example>,
+}
+
+/// Two profiles in JSON.
+struct Example {
+    /// Nothing is found.
+    accepted: &'static str,
+    /// Something is.
+    refused: &'static str,
+}
+
+/// Every rule. Those that say what runs at all come first.
+const RULES: &[Rule] = &[
+    names::UNKNOWN,
+    actions::NOTHING_ALLOWED,
+    errnos::MISPLACED,
+    architectures::MIXED_ENDIANNESS,
+    conditions::REPEATED_ARGUMENT,
+    conditions::BITS_OUTSIDE_MASK,
+    conditions::VALUE_CUT,
+    actions::NOTIFY_BY_DEFAULT,
+    listener::NOTIFY_ON_WRITE,
+    listener::NOTIFY_WITHOUT_LISTENER,
+    listener::LISTENER_WITHOUT_NOTIFY,
+    listener::METADATA_WITHOUT_LISTENER,
+    flags::TSYNC_WITH_NOTIFY,
+    flags::WAIT_KILLABLE_WITHOUT_NOTIFY,
+    names::NEWER,
+    architectures::NEWER,
+    flags::NEWER,
+    conditions::MASKED_EQ_YOUKI,
+    conditions::SEVERAL_ON_OLD_YOUKI,
+    listener::NOTIFY_NEWER_SYSCALL,
+    errnos::CRUN_CACHE,
+    actions::NO_EFFECT,
+    names::REPEATED_VALUE,
+    errnos::ZERO,
+    errnos::UNNAMED,
+    actions::TRACE_WITHOUT_TRACER,
+    actions::KILL_THREAD,
+    actions::KILL_THREAD_BY_DEFAULT,
+    names::NO_CLONE3_ANSWER,
+    architectures::NATIVE_ONLY,
+    architectures::NATIVE_NOT_LISTED,
+    architectures::FOREIGN,
+    flags::TSYNC_USELESS,
+    flags::SPEC_ALLOW,
+    listener::LISTENER_NEEDED,
+    conditions::UNUSED_VALUE_TWO,
+    conditions::POINTER_ARGUMENT,
+    conditions::UPPER_HALF,
+    conditions::MULTIPLEXED_CALL,
+    risk::RISKY_SYSCALL,
+    risk::RISKY_BY_DEFAULT,
+];
+
+impl ProfileSpec {
+    /// What the rules find, those first that make the profile Invalid; what the author accepted is among it. Field
+    /// paths are relative to the profile. At most a thousand findings, whatever the profile holds.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings = shape::check(&self.profile);
+        if findings.is_empty() {
+            for rule in RULES {
+                findings.extend(rule.findings(&self.profile));
+            }
+        }
+        let mut findings: Vec<_> = findings
+            .into_iter()
+            .map(|finding| self.judge(finding))
+            .chain(acceptance(&self.accept_findings))
+            .collect();
+        findings.sort_by_key(|finding| (!finding.is_fatal(), finding.class()));
+        findings
     }
-    let allowed = match prefixes {
-        [] => "this installation allows none".to_owned(),
-        prefixes => format!("this installation allows sockets beneath {}", prefixes.join(", ")),
-    };
-    let message = format!(
-        "{} is not allowed: the container runtime would connect to it as root on the node, and {allowed}",
-        quoted(path)
-    );
-    Some(Finding::new(
-        Code::ListenerNotAllowed,
-        field("listenerPath"),
-        message,
-    ))
+
+    /// A finding of a rule or a proof, accepted if it can be and the author has done so.
+    #[must_use]
+    pub fn judge(&self, finding: Finding) -> Finding {
+        let code = finding.code;
+        if code.is_acceptable() && self.accept_findings.iter().any(|text| text == code.as_str()) {
+            finding.accept()
+        } else {
+            finding
+        }
+    }
+}
+
+impl Rule {
+    fn findings(&self, profile: &Profile) -> Vec<Finding> {
+        let mut found = Found::new(self.code);
+        (self.check)(profile, &mut found);
+        found.finish()
+    }
+}
+
+/// What one rule finds: at most [`Found::MAX`] findings, and how many more there would be.
+struct Found {
+    code: Code,
+    findings: Vec<Finding>,
+    more: usize,
+}
+
+impl Found {
+    const MAX: usize = 20;
+
+    const fn new(code: Code) -> Self {
+        Self {
+            code,
+            findings: Vec::new(),
+            more: 0,
+        }
+    }
+
+    /// The place and the message are asked for only if there is room for them.
+    fn add(&mut self, finding: impl FnOnce() -> (FieldPath, String)) {
+        self.add_for(&[], finding);
+    }
+
+    /// A finding that holds for some programs alone.
+    fn add_for(&mut self, affects: &'static [Affected], finding: impl FnOnce() -> (FieldPath, String)) {
+        if self.findings.len() == Self::MAX {
+            self.more += 1;
+            return;
+        }
+        let (field, message) = finding();
+        self.findings
+            .push(Finding::new(self.code, field, message).affecting(affects));
+    }
+
+    fn finish(mut self) -> Vec<Finding> {
+        if let Some(last) = self.findings.last_mut()
+            && self.more > 0
+        {
+            last.message = format!("{} (and {} more findings)", last.message, self.more);
+        }
+        self.findings
+    }
+}
+
+/// Codes that are none, or that nobody can accept.
+fn acceptance(codes: &[String]) -> Vec<Finding> {
+    let mut found = Found::new(Code::BadAcceptance);
+    for (index, text) in codes.iter().enumerate() {
+        let problem = match Code::ALL.iter().find(|code| code.as_str() == text) {
+            Some(code) if code.is_acceptable() => continue,
+            Some(_) => {
+                "is what nobody can accept: such a profile cannot be read, compiled, loaded or allowed here; \
+                        remove it and change the profile"
+                    .to_owned()
+            }
+            None => {
+                let known: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+                match nearest(text, &known) {
+                    Some(near) => format!("is no code of a finding; did you mean {near}?"),
+                    None => {
+                        "is no code of a finding: remove it, or write one as the finding shows it".to_owned()
+                    }
+                }
+            }
+        };
+        found.add(|| {
+            let field = field("acceptFindings").index(index);
+            (field, format!("{} {problem}", quoted(text)))
+        });
+    }
+    found.finish()
 }
 
 fn field(key: &str) -> FieldPath {
     FieldPath::root().key(key)
 }
 
-fn one(code: Code, field: FieldPath, message: impl Into<String>) -> Vec<Finding> {
-    vec![Finding::new(code, field, message)]
-}
-
 /// Every entry with its path.
-fn entries(profile: &Profile) -> impl Iterator<Item = (FieldPath, &Rule)> {
+fn entries(profile: &Profile) -> impl Iterator<Item = (FieldPath, &Entry)> {
     profile
         .syscalls
         .iter()
         .enumerate()
-        .map(|(index, rule)| (field("syscalls").index(index), rule))
+        .map(|(index, entry)| (field("syscalls").index(index), entry))
 }
 
 fn notifies(profile: &Profile) -> bool {
-    profile.syscalls.iter().any(|rule| rule.action == Action::Notify)
-}
-
-/// runc, youki and libseccomp refuse it; crun hangs.
-fn default_notify(profile: &Profile) -> Vec<Finding> {
-    if profile.default_action != Action::Notify {
-        return Vec::new();
-    }
-    let message = "SCMP_ACT_NOTIFY cannot be the default action, no runtime takes it: \
-                   give it to the entries whose calls the listener answers";
-    one(Code::NotifyMisuse, field("defaultAction"), message)
-}
-
-/// The specification lets a runtime fail, and crun does.
-fn default_errno(profile: &Profile) -> Vec<Finding> {
-    if profile.default_errno_ret.is_none() || profile.default_action.takes_errno() {
-        return Vec::new();
-    }
-    let message = format!(
-        "defaultErrnoRet goes only with SCMP_ACT_ERRNO or SCMP_ACT_TRACE, and the defaultAction is {}: remove it",
-        profile.default_action
-    );
-    one(Code::ErrnoMisplaced, field("defaultErrnoRet"), message)
-}
-
-/// The container's first call, execve, is denied.
-fn nothing_allowed(profile: &Profile) -> Vec<Finding> {
-    let denies = !matches!(
-        profile.default_action,
-        Action::Allow | Action::Log | Action::Notify
-    );
-    if !denies || !profile.syscalls.is_empty() {
-        return Vec::new();
-    }
-    let message = "the default action denies every system call and no entry allows one, so no container can start: \
-                   add entries";
-    one(Code::NothingAllowed, field("syscalls"), message)
-}
-
-/// libseccomp answers EDOM: one filter holds architectures of one byte order. Source: `seccomp_arch_add(3)`.
-fn mixed_endianness(profile: &Profile) -> Vec<Finding> {
-    let of_order = |big| {
-        profile
-            .architectures
-            .iter()
-            .find(move |architecture| architecture.is_big_endian() == big)
-    };
-    let (Some(big), Some(little)) = (of_order(true), of_order(false)) else {
-        return Vec::new();
-    };
-    let message = format!(
-        "{big} is big-endian and {little} little-endian, and one filter cannot hold both: write a profile for each"
-    );
-    one(Code::MixedEndianness, field("architectures"), message)
-}
-
-fn repeated_architectures(profile: &Profile) -> Vec<Finding> {
-    repeated("architectures", &profile.architectures, Architecture::as_str)
-}
-
-fn repeated_flags(profile: &Profile) -> Vec<Finding> {
-    repeated("flags", &profile.flags, Flag::as_str)
-}
-
-fn repeated<T: Copy + Ord>(key: &str, values: &[T], name: fn(T) -> &'static str) -> Vec<Finding> {
-    let mut seen = BTreeSet::new();
-    let again = values
+    profile
+        .syscalls
         .iter()
-        .enumerate()
-        .filter(|(_, value)| !seen.insert(**value));
-    let path = field(key);
-    again
-        .map(|(index, value)| {
-            let message = format!("{} is listed twice: remove one", name(*value));
-            Finding::new(Code::RepeatedValue, path.index(index), message)
-        })
-        .collect()
+        .any(|entry| entry.action == Action::Notify)
 }
 
-/// The kernel refuses TSYNC beside a listener, and `WAIT_KILLABLE_RECV` without one. Source: seccomp(2).
-fn flags_and_notify(profile: &Profile) -> Vec<Finding> {
-    let notifies = notifies(profile);
-    let problem = |flag: &Flag| match flag {
-        Flag::Tsync if notifies => {
-            Some("does not go with SCMP_ACT_NOTIFY, the kernel refuses the pair: remove it")
-        }
-        Flag::WaitKillableRecv if !notifies => {
-            Some("goes only with an entry that has SCMP_ACT_NOTIFY, the kernel refuses it alone: remove it")
-        }
-        _ => None,
-    };
-    let path = field("flags");
-    let refused = profile
-        .flags
-        .iter()
-        .enumerate()
-        .filter_map(|(index, flag)| Some((index, flag, problem(flag)?)));
-    refused
-        .map(|(index, flag, problem)| {
-            Finding::new(Code::NotifyMisuse, path.index(index), format!("{flag} {problem}"))
-        })
-        .collect()
+/// Whether a call that gets this action is not made. What a listener answers is not known.
+const fn denies(action: Action) -> bool {
+    !matches!(action, Action::Allow | Action::Log | Action::Notify)
 }
 
-fn listener_path(profile: &Profile) -> Vec<Finding> {
-    let Some(path) = profile.listener_path.as_deref() else {
-        return Vec::new();
-    };
-    let problem = if !path.starts_with('/') {
-        "is not the absolute path of a socket".to_owned()
-    } else if path.contains('\0') {
-        "has a NUL character, which ends a path".to_owned()
-    } else if path.len() > MAX_LISTENER_PATH {
-        format!(
-            "has {} bytes, and the path of a socket has at most {MAX_LISTENER_PATH}",
-            path.len()
-        )
-    } else {
-        return Vec::new();
-    };
-    one(
-        Code::BadValue,
-        field("listenerPath"),
-        format!("{} {problem}", quoted(path)),
-    )
+/// Whether a call that gets this action is made.
+const fn allows(action: Action) -> bool {
+    matches!(action, Action::Allow | Action::Log)
 }
 
-/// The specification: it MUST NOT be set without a path.
-fn listener_metadata(profile: &Profile) -> Vec<Finding> {
-    let Some(metadata) = profile.listener_metadata.as_deref() else {
-        return Vec::new();
-    };
-    let path = field("listenerMetadata");
-    let length = metadata.chars().count();
-    if profile.listener_path.is_none() {
-        return one(
-            Code::NotifyMisuse,
-            path,
-            "listenerMetadata goes only with listenerPath: remove it",
-        );
+/// Some names for a message: the first few, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..SHOWN].join(", ")),
     }
-    if length > MAX_LISTENER_METADATA {
-        let message = format!("{length} characters, and at most {MAX_LISTENER_METADATA} are allowed");
-        return one(Code::TooLarge, path, message);
-    }
-    Vec::new()
-}
-
-/// Without a path runc and youki refuse to start, and crun lets the calls fail with ENOSYS. With a path alone
-/// crun refuses to start where nobody listens, and the others ignore it.
-fn notify_and_listener(profile: &Profile) -> Vec<Finding> {
-    let message = match (notifies(profile), &profile.listener_path) {
-        (true, None) => {
-            "an entry with SCMP_ACT_NOTIFY needs listenerPath, the socket of the agent that answers"
-        }
-        (false, Some(_)) => "listenerPath goes only with an entry that has SCMP_ACT_NOTIFY: remove it",
-        _ => return Vec::new(),
-    };
-    one(Code::NotifyMisuse, field("listenerPath"), message)
-}
-
-/// Runtimes skip an entry without names, and names that they do not know, without a word.
-fn names(profile: &Profile) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (path, rule) in entries(profile) {
-        let path = path.key("names");
-        if rule.names.is_empty() {
-            let message = "an entry needs at least one name: add names or remove the entry";
-            findings.push(Finding::new(Code::BadValue, path, message));
-            continue;
-        }
-        let bad = rule
-            .names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| !is_syscall_name(name));
-        findings.extend(bad.map(|(index, name)| {
-            let message = format!(
-                "{} is no name of a system call: expected 1 to {MAX_NAME} of a-z, 0-9 and '_', not beginning with \
-                 a digit",
-                quoted(name)
-            );
-            Finding::new(Code::BadValue, path.index(index), message)
-        }));
-    }
-    findings
-}
-
-fn is_syscall_name(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    bytes.len() <= MAX_NAME
-        && bytes
-            .first()
-            .is_some_and(|byte| byte.is_ascii_lowercase() || *byte == b'_')
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_')
-}
-
-/// runc and youki refuse it: they write to hand the listener over.
-fn notify_on_write(profile: &Profile) -> Vec<Finding> {
-    let notified = entries(profile).filter(|(_, rule)| rule.action == Action::Notify);
-    let positions = notified.filter_map(|(path, rule)| {
-        let index = rule.names.iter().position(|name| name == "write")?;
-        Some(path.key("names").index(index))
-    });
-    let message =
-        "write cannot have SCMP_ACT_NOTIFY, runtimes need it to hand over the listener: remove it here";
-    positions
-        .map(|path| Finding::new(Code::NotifyMisuse, path, message))
-        .collect()
-}
-
-/// The specification lets a runtime fail, and crun does.
-fn rule_errno(profile: &Profile) -> Vec<Finding> {
-    let misplaced =
-        entries(profile).filter(|(_, rule)| rule.errno_ret.is_some() && !rule.action.takes_errno());
-    misplaced
-        .map(|(path, rule)| {
-            let message = format!(
-                "errnoRet goes only with SCMP_ACT_ERRNO or SCMP_ACT_TRACE, and the action is {}: remove it",
-                rule.action
-            );
-            Finding::new(Code::ErrnoMisplaced, path.key("errnoRet"), message)
-        })
-        .collect()
-}
-
-/// libseccomp takes one condition on each argument, so runtimes make every condition of such an entry a rule of
-/// its own. Source: <https://github.com/opencontainers/runc/issues/2735>.
-fn repeated_arguments(profile: &Profile) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (path, rule) in entries(profile) {
-        let mut seen = BTreeSet::new();
-        let again = rule
-            .args
-            .iter()
-            .enumerate()
-            .filter(|(_, condition)| !seen.insert(condition.index));
-        findings.extend(again.map(|(index, condition)| {
-            let message = format!(
-                "a second condition on argument {}: runtimes apply the conditions of such an entry as OR, not AND; \
-                 write one entry for each, or one condition",
-                condition.index
-            );
-            Finding::new(Code::RepeatedArgument, path.key("args").index(index), message)
-        }));
-    }
-    findings
 }
 
 #[cfg(test)]

@@ -54,8 +54,8 @@ fn summary(one: &Checked<'_>) -> String {
 
 fn annotated(one: &Checked<'_>, finding: &Finding) -> String {
     let level = match finding.class() {
-        Class::Invalid => Level::ERROR,
-        Class::NotPortable => Level::WARNING,
+        Class::Invalid if !finding.accepted => Level::ERROR,
+        Class::Invalid | Class::NotPortable => Level::WARNING,
         Class::Lint => Level::NOTE,
     };
     let message = printable(&match finding.field.as_str() {

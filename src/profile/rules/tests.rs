@@ -1,10 +1,13 @@
-//! Each rule by what it accepts and what it refuses.
+//! Each rule by its own examples, and by what they do not show.
+
+use std::collections::BTreeSet;
 
 use super::*;
-use crate::profile::model::{Condition, Errno, Operator};
+use crate::profile::finding::{Class, Software, Version};
+use crate::profile::model::{Architecture, Condition, Errno, Flag, Operator};
 
-fn rule(action: Action, names: &[&str]) -> Rule {
-    Rule {
+fn entry(action: Action, names: &[&str]) -> Entry {
+    Entry {
         names: names.iter().map(|name| (*name).to_owned()).collect(),
         action,
         errno_ret: None,
@@ -12,80 +15,157 @@ fn rule(action: Action, names: &[&str]) -> Rule {
     }
 }
 
-/// A profile that every rule accepts.
+/// A profile in which nothing is found.
 fn good() -> Profile {
     Profile {
         default_action: Action::Errno,
-        default_errno_ret: None,
+        default_errno_ret: Errno::new(38),
         architectures: Vec::new(),
         flags: Vec::new(),
         listener_path: None,
         listener_metadata: None,
-        syscalls: vec![rule(Action::Allow, &["read", "execve"])],
+        syscalls: vec![entry(Action::Allow, &["read", "execve"])],
     }
 }
 
-/// A profile with a listener that every rule accepts.
+/// A profile with a listener, in which nothing is found but that it needs one.
 fn listening() -> Profile {
     let mut profile = good();
     profile.listener_path = Some("/run/agent.sock".to_owned());
-    profile.syscalls.push(rule(Action::Notify, &["mount"]));
+    profile.syscalls.push(entry(Action::Notify, &["mount"]));
     profile
 }
 
-/// Code and path of everything found.
-fn found(profile: &Profile) -> Vec<(Code, String)> {
-    check(profile)
+fn spec(profile: &Profile, accept: &[&str]) -> ProfileSpec {
+    ProfileSpec {
+        profile: profile.clone(),
+        node_selector: std::collections::BTreeMap::new(),
+        accept_findings: accept.iter().map(|code| (*code).to_owned()).collect(),
+    }
+}
+
+fn findings(profile: &Profile) -> Vec<Finding> {
+    spec(profile, &[]).findings()
+}
+
+/// The places of the findings of one code.
+fn places(profile: &Profile, code: Code) -> Vec<String> {
+    let of_code = findings(profile)
         .into_iter()
-        .map(|finding| (finding.code, finding.field.to_string()))
-        .collect()
+        .filter(|finding| finding.code == code);
+    of_code.map(|finding| finding.field.to_string()).collect()
 }
 
 #[track_caller]
-fn accepted(profile: &Profile) {
-    assert_eq!(check(profile), []);
+fn accepted(profile: &Profile, code: Code) {
+    assert_eq!(places(profile, code), [""; 0], "{code}");
 }
 
 #[track_caller]
-fn refused(profile: &Profile, code: Code, field: &str) {
-    assert_eq!(found(profile), [(code, field.to_owned())]);
+fn found(profile: &Profile, code: Code, place: &str) {
+    assert_eq!(places(profile, code), [place], "{code}");
+}
+
+fn json(text: &str) -> Profile {
+    Profile::from_canonical(text.as_bytes()).unwrap_or_else(|findings| panic!("{text}: {findings:?}"))
+}
+
+#[test]
+fn the_base_of_these_tests_has_no_finding() {
+    assert_eq!(findings(&good()), []);
+    found(&listening(), Code::ListenerNeeded, "listenerPath");
+    assert_eq!(findings(&listening()).len(), 1);
+}
+
+#[test]
+fn every_rule_accepts_and_finds_its_own_examples() {
+    for rule in RULES {
+        let example = rule.doc.example.as_ref().unwrap();
+        let accepted = json(example.accepted);
+        let fatal: Vec<_> = findings(&accepted)
+            .into_iter()
+            .filter(Finding::is_fatal)
+            .collect();
+        assert_eq!(fatal, [], "{}", rule.code);
+        assert_eq!(rule.findings(&accepted), [], "{}", rule.code);
+
+        let refused = findings(&json(example.refused));
+        let of_rule: Vec<_> = refused
+            .iter()
+            .filter(|finding| finding.code == rule.code)
+            .collect();
+        assert!(!of_rule.is_empty(), "{}: {refused:?}", rule.code);
+        for finding in of_rule {
+            let names_who_differs = !finding.affects.is_empty();
+            assert_eq!(
+                names_who_differs,
+                finding.class() == Class::NotPortable,
+                "{}",
+                rule.code
+            );
+            assert_eq!(
+                finding.class() == Class::Invalid,
+                finding.is_fatal(),
+                "{}",
+                rule.code
+            );
+        }
+    }
+}
+
+#[test]
+fn every_rule_has_its_own_code() {
+    let codes: BTreeSet<_> = RULES.iter().map(|rule| rule.code).collect();
+    assert_eq!(codes.len(), RULES.len());
 }
 
 #[test]
 fn notify_is_no_default_action() {
-    accepted(&listening());
     let mut profile = listening();
+    accepted(&profile, Code::NotifyByDefault);
     profile.default_action = Action::Notify;
-    refused(&profile, Code::NotifyMisuse, "defaultAction");
+    found(&profile, Code::NotifyByDefault, "defaultAction");
 }
 
 #[test]
-fn a_default_errno_goes_with_errno_and_trace_alone() {
+fn an_errno_goes_with_errno_and_trace_alone() {
     for action in Action::ALL {
         let mut profile = good();
         profile.default_action = *action;
-        profile.default_errno_ret = Errno::new(0);
-        let refused = found(&profile).contains(&(Code::ErrnoMisplaced, "defaultErrnoRet".to_owned()));
-        assert_eq!(
-            refused,
-            !matches!(action, Action::Errno | Action::Trace),
-            "{action}"
-        );
+        profile.syscalls.push(entry(*action, &["ptrace"]));
+        profile.syscalls[1].errno_ret = Errno::new(1);
+        if matches!(action, Action::Errno | Action::Trace) {
+            accepted(&profile, Code::ErrnoMisplaced);
+        } else {
+            assert_eq!(
+                places(&profile, Code::ErrnoMisplaced),
+                ["defaultErrnoRet", "syscalls[1].errnoRet"],
+                "{action}"
+            );
+        }
     }
 }
 
 #[test]
-fn a_default_that_denies_needs_entries() {
-    for action in Action::ALL.iter().filter(|action| **action != Action::Notify) {
+fn a_default_that_denies_needs_an_entry_that_lets_a_call_through() {
+    for action in Action::ALL {
         let mut profile = good();
         profile.default_action = *action;
-        accepted(&profile);
-        profile.syscalls.clear();
-        if matches!(action, Action::Allow | Action::Log) {
-            accepted(&profile);
-        } else {
-            refused(&profile, Code::NothingAllowed, "syscalls");
+        accepted(&profile, Code::NothingAllowed);
+        for entries in [
+            vec![],
+            vec![entry(Action::KillProcess, &["read"])],
+            vec![entry(Action::Allow, &["frobnicate", "opne"])],
+        ] {
+            profile.syscalls = entries;
+            if denies(*action) {
+                found(&profile, Code::NothingAllowed, "syscalls");
+            } else {
+                accepted(&profile, Code::NothingAllowed);
+            }
         }
+        profile.syscalls = vec![entry(Action::Log, &["frobnicate", "read"])];
+        accepted(&profile, Code::NothingAllowed);
     }
 }
 
@@ -93,44 +173,115 @@ fn a_default_that_denies_needs_entries() {
 fn architectures_share_one_byte_order() {
     let mut profile = good();
     profile.architectures = vec![Architecture::X86_64, Architecture::Aarch64, Architecture::Sh];
-    accepted(&profile);
+    accepted(&profile, Code::MixedEndianness);
     profile.architectures = vec![Architecture::S390X, Architecture::Ppc64];
-    accepted(&profile);
+    accepted(&profile, Code::MixedEndianness);
     profile.architectures = vec![Architecture::X86_64, Architecture::S390X];
-    refused(&profile, Code::MixedEndianness, "architectures");
+    found(&profile, Code::MixedEndianness, "architectures");
 }
 
 #[test]
-fn architectures_and_flags_stand_once() {
+fn what_is_listed_twice_is_told_at_its_place() {
     let mut profile = good();
-    profile.architectures = vec![Architecture::X86, Architecture::X86_64];
-    profile.flags = vec![Flag::Log, Flag::SpecAllow];
-    accepted(&profile);
-    profile.architectures.push(Architecture::X86);
-    refused(&profile, Code::RepeatedValue, "architectures[2]");
+    profile.architectures = vec![Architecture::X86, Architecture::X86_64, Architecture::X86];
+    found(&profile, Code::RepeatedValue, "architectures[2]");
     profile.architectures.pop();
-    profile.flags.push(Flag::Log);
-    refused(&profile, Code::RepeatedValue, "flags[2]");
+    profile.flags = vec![Flag::Log, Flag::SpecAllow, Flag::Log];
+    found(&profile, Code::RepeatedValue, "flags[2]");
+    profile.flags.pop();
+    accepted(&profile, Code::RepeatedValue);
+    // In two entries it may have two conditions.
+    profile.syscalls.push(entry(Action::Log, &["read"]));
+    accepted(&profile, Code::RepeatedValue);
+    profile.syscalls[1].names.push("read".to_owned());
+    found(&profile, Code::RepeatedValue, "syscalls[1].names[1]");
 }
 
 #[test]
-fn tsync_does_not_go_with_a_listener() {
+fn tsync_is_useless_and_beside_a_listener_refused() {
     let mut profile = good();
-    profile.flags = vec![Flag::Tsync];
-    accepted(&profile);
+    profile.flags = vec![Flag::Log, Flag::Tsync];
+    accepted(&profile, Code::TsyncWithNotify);
+    found(&profile, Code::TsyncUseless, "flags[1]");
     let mut profile = listening();
     profile.flags = vec![Flag::Log, Flag::Tsync];
-    refused(&profile, Code::NotifyMisuse, "flags[1]");
+    found(&profile, Code::TsyncWithNotify, "flags[1]");
+    accepted(&profile, Code::TsyncUseless);
+}
+
+#[test]
+fn each_flag_names_the_runtimes_that_lack_it() {
+    for flag in Flag::ALL {
+        let mut profile = listening();
+        profile.flags = vec![*flag];
+        let findings = findings(&profile);
+        let finding = findings
+            .iter()
+            .find(|finding| finding.code == Code::NewerFlag)
+            .unwrap();
+        let on_runc = |version| {
+            let runc = finding
+                .affects
+                .iter()
+                .find(|affected| affected.software == Software::Runc);
+            runc.unwrap().contains(version)
+        };
+        assert!(on_runc(Version::new(1, 1, 5)), "{flag}");
+        assert_eq!(
+            on_runc(Version::new(1, 2, 0)),
+            *flag == Flag::WaitKillableRecv,
+            "{flag}"
+        );
+        assert!(!on_runc(Version::new(1, 5, 0)), "{flag}");
+        assert_eq!(
+            places(&profile, Code::SpecAllow).len(),
+            usize::from(*flag == Flag::SpecAllow)
+        );
+    }
+}
+
+#[test]
+fn each_newer_architecture_names_the_runtimes_that_lack_it() {
+    let on_runc = |architecture, version| {
+        let mut profile = good();
+        profile.architectures = vec![architecture];
+        let findings = findings(&profile);
+        let finding = findings
+            .iter()
+            .find(|finding| finding.code == Code::NewerArchitecture)?;
+        let runc = finding
+            .affects
+            .iter()
+            .find(|affected| affected.software == Software::Runc);
+        Some(runc?.contains(version))
+    };
+    let (old, new) = (Version::new(1, 4, 0), Version::new(1, 5, 0));
+    for &architecture in Architecture::ALL {
+        let (with_old, with_new) = (on_runc(architecture, old), on_runc(architecture, new));
+        match architecture {
+            Architecture::Riscv64 => {
+                assert_eq!(on_runc(architecture, Version::new(1, 1, 15)), Some(true));
+                assert_eq!(with_old, Some(false));
+            }
+            Architecture::Loongarch64 => assert_eq!((with_old, with_new), (Some(true), Some(false))),
+            Architecture::Parisc
+            | Architecture::Parisc64
+            | Architecture::M68k
+            | Architecture::Sh
+            | Architecture::Sheb => assert_eq!((with_old, with_new), (Some(true), Some(true))),
+            _ => assert_eq!(with_old, None, "{architecture}"),
+        }
+    }
 }
 
 #[test]
 fn wait_killable_recv_needs_a_listener() {
     let mut profile = listening();
     profile.flags = vec![Flag::WaitKillableRecv];
-    accepted(&profile);
+    accepted(&profile, Code::WaitKillableWithoutNotify);
     let mut profile = good();
     profile.flags = vec![Flag::WaitKillableRecv];
-    refused(&profile, Code::NotifyMisuse, "flags[0]");
+    found(&profile, Code::WaitKillableWithoutNotify, "flags[0]");
 }
 
 #[test]
@@ -139,7 +290,7 @@ fn the_listener_is_an_absolute_path_of_a_socket() {
     let longest = format!("/{}", "s".repeat(106));
     for path in ["/s", &longest] {
         profile.listener_path = Some(path.to_owned());
-        accepted(&profile);
+        accepted(&profile, Code::BadValue);
     }
     for path in [
         "",
@@ -150,7 +301,7 @@ fn the_listener_is_an_absolute_path_of_a_socket() {
         &format!("/{}", "é".repeat(54)),
     ] {
         profile.listener_path = Some(path.to_owned());
-        refused(&profile, Code::BadValue, "listenerPath");
+        found(&profile, Code::BadValue, "listenerPath");
     }
 }
 
@@ -159,102 +310,417 @@ fn metadata_needs_a_listener_and_is_bounded() {
     let mut profile = listening();
     for metadata in [String::new(), "é".repeat(4096)] {
         profile.listener_metadata = Some(metadata);
-        accepted(&profile);
+        accepted(&profile, Code::TooLarge);
+        accepted(&profile, Code::MetadataWithoutListener);
     }
     profile.listener_metadata = Some("m".repeat(4097));
-    refused(&profile, Code::TooLarge, "listenerMetadata");
+    found(&profile, Code::TooLarge, "listenerMetadata");
     let mut profile = good();
     profile.listener_metadata = Some(String::new());
-    refused(&profile, Code::NotifyMisuse, "listenerMetadata");
+    found(&profile, Code::MetadataWithoutListener, "listenerMetadata");
 }
 
 #[test]
 fn notify_and_a_listener_need_each_other() {
-    accepted(&listening());
+    accepted(&listening(), Code::NotifyWithoutListener);
+    accepted(&listening(), Code::ListenerWithoutNotify);
     let mut profile = listening();
     profile.listener_path = None;
-    refused(&profile, Code::NotifyMisuse, "listenerPath");
+    found(&profile, Code::NotifyWithoutListener, "listenerPath");
     let mut profile = good();
     profile.listener_path = Some("/s".to_owned());
-    refused(&profile, Code::NotifyMisuse, "listenerPath");
+    found(&profile, Code::ListenerWithoutNotify, "listenerPath");
+    accepted(&profile, Code::ListenerNeeded);
 }
 
 #[test]
 fn write_is_not_notified() {
     let mut profile = listening();
-    profile.syscalls.push(rule(Action::Allow, &["write"]));
-    accepted(&profile);
+    profile.syscalls.push(entry(Action::Allow, &["write"]));
+    accepted(&profile, Code::NotifyOnWrite);
     profile.syscalls[1].names.push("write".to_owned());
-    refused(&profile, Code::NotifyMisuse, "syscalls[1].names[1]");
+    found(&profile, Code::NotifyOnWrite, "syscalls[1].names[1]");
 }
 
 #[test]
-fn an_entry_names_system_calls() {
+fn one_older_call_that_is_notified_is_enough_for_youki() {
+    let mut profile = listening();
+    profile.syscalls[1].names = vec!["listmount".to_owned(), "frobnicate".to_owned()];
+    found(&profile, Code::NotifyNewerSyscall, "syscalls[1].names");
+    profile.syscalls.push(entry(Action::Notify, &["mount"]));
+    accepted(&profile, Code::NotifyNewerSyscall);
+}
+
+#[test]
+fn a_name_that_is_none_is_bad_and_one_that_no_call_has_unknown() {
     let mut profile = good();
     let longest = "a".repeat(64);
     profile
         .syscalls
-        .push(rule(Action::Log, &["_sysctl", "clone3", "_llseek", &longest]));
-    accepted(&profile);
-    let long = "a".repeat(65);
-    for name in [
-        "",
-        "Read",
-        "open ",
-        "3read",
-        "re-ad",
-        "read\0",
-        "getpgrp\0x",
-        "réad",
-        "read\n",
-        &long,
+        .push(entry(Action::Log, &["_sysctl", "clone3", "_llseek"]));
+    accepted(&profile, Code::BadValue);
+    accepted(&profile, Code::UnknownSyscall);
+    for name in ["", "read\0", "getpgrp\0x", "read\n", &"a".repeat(65)] {
+        profile.syscalls[1] = entry(Action::Log, &["read", name]);
+        found(&profile, Code::BadValue, "syscalls[1].names[1]");
+        accepted(&profile, Code::UnknownSyscall);
+    }
+    for (name, cure) in [
+        ("Read", "did you mean read?"),
+        ("open ", "did you mean open?"),
+        ("3read", "did you mean "),
+        ("re-ad", "did you mean "),
+        ("réad", "did you mean "),
+        ("frobnicate", "write the name that is meant"),
+        (&longest, "write the name that is meant"),
     ] {
-        profile.syscalls[1] = rule(Action::Log, &["read", name]);
-        refused(&profile, Code::BadValue, "syscalls[1].names[1]");
+        profile.syscalls[1] = entry(Action::Log, &["read", name]);
+        found(&profile, Code::UnknownSyscall, "syscalls[1].names[1]");
+        let message = &findings(&profile)[0].message;
+        assert!(message.contains(cure), "{message}");
     }
-    profile.syscalls[1] = rule(Action::Log, &[]);
-    refused(&profile, Code::BadValue, "syscalls[1].names");
+    profile.syscalls[1] = entry(Action::Log, &[]);
+    found(&profile, Code::BadValue, "syscalls[1].names");
 }
 
 #[test]
-fn an_errno_goes_with_errno_and_trace_alone() {
+fn several_near_names_are_all_suggested() {
+    let mut profile = good();
+    profile.syscalls.push(entry(Action::Log, &["lsta"]));
+    let message = &findings(&profile)[0].message;
+    assert!(
+        message.contains("did you mean ") && message.contains(" or "),
+        "{message}"
+    );
+}
+
+#[test]
+fn newer_names_are_told_once_for_each_release_at_the_first() {
+    let mut profile = good();
+    let names = ["read", "mseal", "cachestat", "listmount", "mount_setattr"];
+    profile.syscalls.push(entry(Action::Log, &names));
+    profile.syscalls.push(entry(
+        Action::Log,
+        &["mseal", "listns", "futex_waitv", "process_mrelease"],
+    ));
+    let of_code: Vec<_> = findings(&profile)
+        .into_iter()
+        .filter(|finding| finding.code == Code::NewerSyscall)
+        .map(|finding| {
+            let names = finding.message.rsplit(": ").next().unwrap().to_owned();
+            (
+                finding.affects[0].before.unwrap(),
+                finding.field.to_string(),
+                names,
+            )
+        })
+        .collect();
+    let expected = [
+        ((2, 5, 3), "syscalls[2].names[3]", "process_mrelease"),
+        ((2, 5, 4), "syscalls[2].names[2]", "futex_waitv"),
+        ((2, 5, 5), "syscalls[1].names[2]", "cachestat"),
+        ((2, 6, 0), "syscalls[1].names[1]", "mseal, listmount"),
+        ((2, 6, 1), "syscalls[2].names[1]", "listns"),
+    ];
+    let expected = expected.map(|((major, minor, micro), place, names)| {
+        (
+            Version::new(major, minor, micro),
+            place.to_owned(),
+            names.to_owned(),
+        )
+    });
+    assert_eq!(of_code, expected);
+}
+
+#[test]
+fn every_release_that_brought_names_has_its_finding() {
+    let releases: BTreeSet<_> = crate::profile::syscalls::all()
+        .filter_map(|call| call.libseccomp)
+        .filter(|release| *release > crate::profile::syscalls::COMMON_LIBSECCOMP)
+        .collect();
+    assert!(names::RELEASES.iter().map(|(release, _)| release).eq(&releases));
+}
+
+#[test]
+fn clone3_needs_an_answer_that_programs_know() {
+    let mut profile = good();
+    accepted(&profile, Code::NoClone3Answer);
     for action in Action::ALL {
-        let mut profile = listening();
-        profile.syscalls.push(rule(*action, &["ptrace"]));
-        profile.syscalls[2].errno_ret = Errno::new(0);
-        if matches!(action, Action::Errno | Action::Trace) {
-            accepted(&profile);
-        } else {
-            refused(&profile, Code::ErrnoMisplaced, "syscalls[2].errnoRet");
+        profile.default_action = *action;
+        profile.default_errno_ret = None;
+        profile.syscalls.truncate(1);
+        if !denies(*action) {
+            accepted(&profile, Code::NoClone3Answer);
+            continue;
         }
+        found(&profile, Code::NoClone3Answer, "syscalls");
+        let message = |profile: &Profile| {
+            let mut findings = findings(profile).into_iter();
+            findings
+                .find(|finding| finding.code == Code::NoClone3Answer)
+                .unwrap()
+                .message
+        };
+        assert!(message(&profile).contains("but for runc"));
+        profile.syscalls.push(entry(Action::Errno, &["close_range"]));
+        assert!(message(&profile).contains("also on runc, because the profile names close_range"));
+        profile.syscalls[1].names.push("clone3".to_owned());
+        accepted(&profile, Code::NoClone3Answer);
     }
 }
 
 #[test]
-fn an_entry_has_one_condition_on_each_argument() {
-    let condition = |index| Condition {
-        index,
-        value: 1,
+fn a_profile_without_effect_is_told() {
+    for action in Action::ALL {
+        let mut profile = good();
+        profile.default_action = *action;
+        profile.syscalls = vec![entry(*action, &["read"])];
+        let count = usize::from(allows(*action));
+        assert_eq!(places(&profile, Code::NoEffect).len(), count, "{action}");
+        profile.syscalls.push(entry(Action::Trap, &["mount"]));
+        accepted(&profile, Code::NoEffect);
+    }
+}
+
+#[test]
+fn killing_a_thread_is_told_by_default_and_in_entries() {
+    for action in Action::ALL {
+        let kills_thread = matches!(action, Action::Kill | Action::KillThread);
+        let mut profile = good();
+        profile.default_action = *action;
+        assert_eq!(
+            places(&profile, Code::KillThreadByDefault).len(),
+            usize::from(kills_thread)
+        );
+        let mut profile = good();
+        profile.syscalls.push(entry(*action, &["mount"]));
+        assert_eq!(
+            places(&profile, Code::KillThread).len(),
+            usize::from(kills_thread)
+        );
+        let traces = usize::from(*action == Action::Trace);
+        assert_eq!(places(&profile, Code::TraceWithoutTracer).len(), traces);
+        profile.default_action = *action;
+        assert_eq!(places(&profile, Code::TraceWithoutTracer).len(), 2 * traces);
+    }
+}
+
+#[test]
+fn odd_errnos_are_told_where_they_are_returned() {
+    for (errno, zero, unnamed) in [
+        (0, 1, 0),
+        (1, 0, 0),
+        (133, 0, 0),
+        (134, 0, 1),
+        (1133, 0, 0),
+        (4094, 0, 1),
+    ] {
+        let mut profile = good();
+        profile.syscalls.push(entry(Action::Errno, &["mount"]));
+        profile.syscalls[1].errno_ret = Errno::new(errno);
+        assert_eq!(places(&profile, Code::ErrnoZero).len(), zero, "{errno}");
+        assert_eq!(places(&profile, Code::ErrnoUnnamed).len(), unnamed, "{errno}");
+        found(&profile, Code::CrunErrnoCache, "syscalls[1].errnoRet");
+        profile.default_errno_ret = Errno::new(errno);
+        assert_eq!(places(&profile, Code::ErrnoZero).len(), 2 * zero, "{errno}");
+        // For a tracer it is no errno.
+        profile.default_action = Action::Trace;
+        profile.syscalls[1].action = Action::Trace;
+        accepted(&profile, Code::ErrnoZero);
+        accepted(&profile, Code::ErrnoUnnamed);
+    }
+}
+
+#[test]
+fn thirty_two_bit_programs_are_thought_of() {
+    let mut profile = good();
+    profile.default_action = Action::Log;
+    found(&profile, Code::NativeOnly, "architectures");
+    profile.default_action = Action::Errno;
+    accepted(&profile, Code::NativeOnly);
+
+    for (listed, count) in [
+        (vec![Architecture::X86, Architecture::X32], 2),
+        (vec![Architecture::X86, Architecture::X86_64], 0),
+        (vec![Architecture::S390], 1),
+        (vec![Architecture::S390, Architecture::S390X], 0),
+        (vec![Architecture::Arm], 0),
+    ] {
+        profile.architectures.clone_from(&listed);
+        assert_eq!(places(&profile, Code::NativeNotListed).len(), count, "{listed:?}");
+        accepted(&profile, Code::ForeignArchitecture);
+    }
+    profile.architectures = vec![Architecture::X86_64, Architecture::X86, Architecture::Aarch64];
+    found(&profile, Code::ForeignArchitecture, "architectures[2]");
+}
+
+#[test]
+fn every_architecture_belongs_to_one_family() {
+    for first in Architecture::ALL {
+        let mut profile = good();
+        profile.architectures = vec![*first, *first];
+        accepted(&profile, Code::ForeignArchitecture);
+    }
+}
+
+#[test]
+fn risky_calls_are_told_by_kind_with_all_their_names() {
+    let mut profile = good();
+    profile.syscalls[0]
+        .names
+        .extend(["setns".to_owned(), "bpf".to_owned()]);
+    profile.syscalls.push(entry(Action::Log, &["unshare", "setns"]));
+    let risky: Vec<_> = findings(&profile)
+        .into_iter()
+        .filter(|finding| finding.code == Code::RiskySyscall)
+        .map(|finding| (finding.field.to_string(), finding.message))
+        .collect();
+    assert_eq!(risky.len(), 2);
+    assert_eq!(risky[0].0, "syscalls[0].names[2]");
+    assert!(
+        risky[0].1.starts_with("setns, unshare allowed: "),
+        "{}",
+        risky[0].1
+    );
+    assert_eq!(risky[1].0, "syscalls[0].names[3]");
+
+    // Under a condition, denied, or notified.
+    profile.syscalls = vec![
+        entry(Action::Allow, &["read", "clone"]),
+        entry(Action::Errno, &["bpf"]),
+        entry(Action::Notify, &["mount"]),
+    ];
+    profile.syscalls[0].args = vec![Condition {
+        index: 0,
+        value: 0,
         value_two: None,
         op: Operator::Equal,
-    };
-    let mut profile = good();
-    profile.syscalls[0].args = (0..6).map(condition).collect();
-    accepted(&profile);
-    profile.syscalls[0].args = vec![condition(2), condition(0), condition(2)];
-    refused(&profile, Code::RepeatedArgument, "syscalls[0].args[2]");
+    }];
+    accepted(&profile, Code::RiskySyscall);
+    accepted(&profile, Code::RiskyByDefault);
 }
 
 #[test]
-fn every_rule_that_is_broken_is_reported() {
+fn a_default_that_allows_says_how_many_risky_calls_it_lets_through() {
+    let count = |profile: &Profile| {
+        let mut findings = findings(profile).into_iter();
+        let message = findings
+            .find(|finding| finding.code == Code::RiskyByDefault)?
+            .message;
+        message.split(' ').nth(2).unwrap().parse::<usize>().ok()
+    };
+    let mut profile = good();
+    profile.default_action = Action::Allow;
+    profile.syscalls = vec![];
+    let all = count(&profile).unwrap();
+    assert!(all > 50, "{all}");
+    profile.syscalls = vec![entry(Action::Errno, &["mount", "bpf", "read"])];
+    assert_eq!(count(&profile), Some(all - 2));
+    profile.syscalls.push(entry(Action::Allow, &["setns"]));
+    assert_eq!(count(&profile), Some(all - 2));
+}
+
+#[test]
+fn every_rule_that_is_broken_is_reported_the_worst_first() {
     let mut profile = good();
     profile.default_action = Action::Kill;
     profile.default_errno_ret = Errno::new(1);
-    profile.listener_path = Some("s".to_owned());
+    profile.listener_path = Some("/s".to_owned());
     profile.syscalls[0].errno_ret = Errno::new(1);
-    let fields: BTreeSet<String> = found(&profile).into_iter().map(|(_, field)| field).collect();
-    assert_eq!(fields.len(), 3, "{fields:?}");
-    assert_eq!(check(&profile).len(), 4);
+    let findings = findings(&profile);
+    let fatal = findings.iter().take_while(|finding| finding.is_fatal()).count();
+    assert_eq!(fatal, 3, "{findings:?}");
+    assert!(findings.is_sorted_by_key(Finding::class));
+    assert!(findings.len() > fatal);
+}
+
+#[test]
+fn what_the_author_accepts_stays_visible_and_is_no_longer_fatal() {
+    let mut profile = good();
+    profile.syscalls.push(entry(Action::Log, &["opne", "mseal"]));
+    let findings = spec(&profile, &["unknown-syscall", "newer-syscall"]).findings();
+    assert_eq!(findings.len(), 2);
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.accepted && !finding.is_fatal())
+    );
+    assert!(findings[0].message.starts_with("accepted by acceptFindings: "));
+    // Another code accepts nothing of it.
+    let findings = spec(&profile, &["errno-zero"]).findings();
+    assert!(findings.iter().all(|finding| !finding.accepted));
+    assert_eq!(findings.iter().filter(|finding| finding.is_fatal()).count(), 1);
+}
+
+#[test]
+fn only_what_a_rule_says_can_be_accepted() {
+    let mut profile = good();
+    profile.syscalls.push(entry(Action::Log, &[""]));
+    for code in Code::ALL {
+        let findings = spec(&profile, &[code.as_str()]).findings();
+        let refused = findings
+            .iter()
+            .find(|finding| finding.code == Code::BadAcceptance);
+        assert_eq!(refused.is_none(), code.is_acceptable(), "{code}");
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.code == Code::BadValue && finding.is_fatal())
+        );
+    }
+    let by_rule = |code: &Code| RULES.iter().any(|rule| rule.code == *code);
+    let not_by_rule = Code::ALL.iter().filter(|code| !by_rule(code));
+    assert!(not_by_rule.into_iter().all(|code| !code.is_acceptable()));
+}
+
+#[test]
+fn a_code_that_is_none_is_told_with_the_nearest() {
+    let findings = spec(&good(), &["errno-zero", "unknown-sycall", "frobnicate"]).findings();
+    let told: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.code, finding.field.as_str(), finding.is_fatal()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Code::BadAcceptance, "acceptFindings[1]", true),
+            (Code::BadAcceptance, "acceptFindings[2]", true)
+        ]
+    );
+    assert!(findings[0].message.contains("did you mean unknown-syscall?"));
+}
+
+#[test]
+fn a_million_wrong_names_have_a_bounded_number_of_findings() {
+    let mut profile = good();
+    let names: Vec<String> = (0..1_000).map(|number| format!("frobnicat{number}")).collect();
+    let wrong = Entry {
+        names,
+        ..entry(Action::Allow, &[])
+    };
+    profile.syscalls = vec![wrong; 1_000];
+    let findings = findings(&profile);
+    let unknown = findings
+        .iter()
+        .filter(|finding| finding.code == Code::UnknownSyscall);
+    assert_eq!(unknown.clone().count(), Found::MAX);
+    assert!(
+        unknown
+            .clone()
+            .next_back()
+            .unwrap()
+            .message
+            .ends_with("(and 999980 more findings)")
+    );
+    assert!(findings.len() < 1_000);
+}
+
+#[test]
+fn long_lists_are_cut_in_messages() {
+    let names: Vec<_> = (0..20).map(|number| format!("n{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(listed(&names[..8]), names[..8].join(", "));
+    assert_eq!(listed(&names), format!("{} and 12 more", names[..8].join(", ")));
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! The list of architectures.
+
+use super::super::finding::{Affected, Code, Software, Version};
+use super::super::model::{Architecture, Profile};
+use super::{Doc, Example, Found, Rule, allows, field};
+
+pub(super) const MIXED_ENDIANNESS: Rule = Rule {
+    code: Code::MixedEndianness,
+    check: mixed_endianness,
+    doc: Doc {
+        why: "No container starts anywhere: one filter holds architectures of one byte order.",
+        evidence: "libseccomp answers EDOM (seccomp_arch_add(3)), and runc, crun and youki fail with it.",
+        cure: "Write one profile for each byte order, and use nodeSelector.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_S390X"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+        }),
+    },
+};
+
+fn mixed_endianness(profile: &Profile, found: &mut Found) {
+    let of_order = |big| {
+        profile
+            .architectures
+            .iter()
+            .find(move |architecture| architecture.is_big_endian() == big)
+    };
+    if let (Some(big), Some(little)) = (of_order(true), of_order(false)) {
+        found.add(|| {
+            let message = format!(
+                "{big} is big-endian and {little} little-endian, and one filter cannot hold both: write a profile \
+                 for each"
+            );
+            (field("architectures"), message)
+        });
+    }
+}
+
+pub(super) const NEWER: Rule = Rule {
+    code: Code::NewerArchitecture,
+    check: newer,
+    doc: Doc {
+        why: "A runtime that does not know a name in the list starts no container, on whatever node.",
+        evidence: "runc knows RISCV64 since 1.2 and LOONGARCH64 since 1.5, and PARISC, PARISC64, M68K, SH and SHEB \
+                   not at all. libseccomp has LOONGARCH64, M68K, SH and SHEB since 2.6.",
+        cure: "Leave the architecture out where its nodes are not, or update the runtimes.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_AARCH64"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_RISCV64"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+        }),
+    },
+};
+
+fn newer(profile: &Profile, found: &mut Found) {
+    const LIBSECCOMP: Affected = Affected::before(Software::Libseccomp, Version::new(2, 6, 0));
+    const RISCV64: &[Affected] = &[Affected::before(Software::Runc, Version::new(1, 2, 0))];
+    const LOONGARCH64: &[Affected] = &[
+        Affected::before(Software::Runc, Version::new(1, 5, 0)),
+        LIBSECCOMP,
+    ];
+    const PARISC: &[Affected] = &[Affected::always(Software::Runc)];
+    const OTHERS: &[Affected] = &[Affected::always(Software::Runc), LIBSECCOMP];
+    for (index, architecture) in profile.architectures.iter().enumerate() {
+        let affects = match architecture {
+            Architecture::Riscv64 => RISCV64,
+            Architecture::Loongarch64 => LOONGARCH64,
+            Architecture::Parisc | Architecture::Parisc64 => PARISC,
+            Architecture::M68k | Architecture::Sh | Architecture::Sheb => OTHERS,
+            _ => continue,
+        };
+        found.add_for(affects, || {
+            let message = format!(
+                "{architecture} is not known to {}, and no container starts there: leave it out, or see that no node \
+                 has these",
+                affected(affects)
+            );
+            (field("architectures").index(index), message)
+        });
+    }
+}
+
+/// ` and `-joined, for messages.
+pub(super) fn affected(affects: &[Affected]) -> String {
+    let names: Vec<_> = affects.iter().map(ToString::to_string).collect();
+    names.join(" and ")
+}
+
+pub(super) const NATIVE_ONLY: Rule = Rule {
+    code: Code::NativeOnly,
+    check: native_only,
+    doc: Doc {
+        why: "A filter answers calls of an architecture that it does not hold by killing the thread, whatever the \
+              default action: 32-bit programs die with SIGSYS.",
+        evidence: "libseccomp's action for foreign architectures is KILL, and no runtime lets a profile change it.",
+        cure: "List the architectures of the programs that are to run, as SCMP_ARCH_X86_64, SCMP_ARCH_X86 and \
+               SCMP_ARCH_X32; or only the 64-bit one, to say that this is meant.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+        }),
+    },
+};
+
+fn native_only(profile: &Profile, found: &mut Found) {
+    if allows(profile.default_action) && profile.architectures.is_empty() {
+        let message = "no architecture is listed, so only 64-bit programs run: 32-bit ones are killed, although the \
+                       default action allows; list the architectures of the programs that are to run";
+        found.add(|| (field("architectures"), message.to_owned()));
+    }
+}
+
+/// A 64-bit architecture, and those whose programs its kernels run as well.
+const FAMILIES: [&[Architecture]; 12] = [
+    &[Architecture::X86_64, Architecture::X86, Architecture::X32],
+    &[Architecture::Aarch64, Architecture::Arm],
+    &[Architecture::Mips64, Architecture::Mips, Architecture::Mips64N32],
+    &[
+        Architecture::Mipsel64,
+        Architecture::Mipsel,
+        Architecture::Mipsel64N32,
+    ],
+    &[Architecture::Ppc64, Architecture::Ppc],
+    &[Architecture::Ppc64Le],
+    &[Architecture::S390X, Architecture::S390],
+    &[Architecture::Parisc64, Architecture::Parisc],
+    &[Architecture::Riscv64],
+    &[Architecture::Loongarch64],
+    &[Architecture::M68k],
+    &[Architecture::Sh, Architecture::Sheb],
+];
+
+fn family(architecture: Architecture) -> usize {
+    let is_in = |family: &&[Architecture]| family.contains(&architecture);
+    FAMILIES.iter().position(is_in).unwrap_or(FAMILIES.len())
+}
+
+pub(super) const NATIVE_NOT_LISTED: Rule = Rule {
+    code: Code::NativeNotListed,
+    check: native_not_listed,
+    doc: Doc {
+        why: "libseccomp always adds the architecture of the node, so leaving it out denies nothing. And runc before \
+              1.1.15 then answers new system calls with the default action instead of ENOSYS.",
+        evidence: "seccomp_init(3); runc commit ccc500c42.",
+        cure: "List it.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        }),
+    },
+};
+
+/// 32-bit Arm, MIPS and PowerPC can be a node's own architecture, so they are left alone.
+fn native_not_listed(profile: &Profile, found: &mut Found) {
+    let listed = &profile.architectures;
+    for (index, architecture) in listed.iter().enumerate() {
+        let native = match architecture {
+            Architecture::X86 | Architecture::X32 => Architecture::X86_64,
+            Architecture::S390 => Architecture::S390X,
+            _ => continue,
+        };
+        if !listed.contains(&native) {
+            found.add(|| {
+                let message = format!(
+                    "{architecture} is listed and {native} is not: on a 64-bit node it is in the filter all the same; \
+                     list it"
+                );
+                (field("architectures").index(index), message)
+            });
+        }
+    }
+}
+
+pub(super) const FOREIGN: Rule = Rule {
+    code: Code::ForeignArchitecture,
+    check: foreign,
+    doc: Doc {
+        why: "No program of another processor family runs on a node, so its part of the filter is never used; it \
+              counts towards the kernel's limit of 4,096 instructions all the same.",
+        evidence: "Architectures of one byte order load together on runc, crun and youki.",
+        cure: "Nothing, if the profile is small and its nodes are of several kinds. Otherwise one profile for each \
+               kind of node, with nodeSelector.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        }),
+    },
+};
+
+/// Once for a profile, at the first architecture of a second family.
+fn foreign(profile: &Profile, found: &mut Found) {
+    let Some(first) = profile.architectures.first() else {
+        return;
+    };
+    let other = profile
+        .architectures
+        .iter()
+        .enumerate()
+        .find(|(_, other)| family(**other) != family(*first));
+    if let Some((index, other)) = other {
+        found.add(|| {
+            let message = format!(
+                "{other} is of another processor family than {first}: on every node one of them is never used, and \
+                 makes the filter larger"
+            );
+            (field("architectures").index(index), message)
+        });
+    }
+}

@@ -1,0 +1,383 @@
+//! Conditions on arguments. What several conditions mean together, across entries, is not seen here.
+
+use std::collections::BTreeSet;
+
+use super::super::finding::{Affected, Code, FieldPath, Software, Version};
+use super::super::model::{Architecture, Condition, Operator, Profile};
+use super::super::syscalls;
+use super::arguments::{is_narrow, is_pointer, multiplexer};
+use super::{Doc, Entry, Example, Found, Rule, allows, denies, entries};
+
+/// Every condition, with its path and its entry.
+fn conditions(profile: &Profile) -> impl Iterator<Item = (FieldPath, &Entry, &Condition)> {
+    entries(profile).flat_map(|(path, entry)| {
+        let list = path.key("args");
+        let conditions = entry.args.iter().enumerate();
+        conditions.map(move |(index, condition)| (list.index(index), entry, condition))
+    })
+}
+
+pub(super) const REPEATED_ARGUMENT: Rule = Rule {
+    code: Code::RepeatedArgument,
+    check: repeated_argument,
+    doc: Doc {
+        why: "A range such as \">= 1 and <= 9\" in one entry matches every value: runtimes make each condition of \
+              such an entry a rule of its own, those on other arguments included.",
+        evidence: "libseccomp takes one condition on each argument. Seen on runc \
+                   (https://github.com/opencontainers/runc/issues/2735), crun and youki.",
+        cure: "Write one entry for each condition if OR is meant. For a range, give the calls outside it the other \
+               action, in an entry for each end.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 5}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_GE", "value": 1}, {"index": 0, "op": "SCMP_CMP_LE", "value": 9}]}]}"#,
+        }),
+    },
+};
+
+fn repeated_argument(profile: &Profile, found: &mut Found) {
+    for (path, entry) in entries(profile) {
+        let mut seen = BTreeSet::new();
+        for (index, condition) in entry.args.iter().enumerate() {
+            if !seen.insert(condition.index) {
+                found.add(|| {
+                    let message = format!(
+                        "a second condition on argument {}: runtimes apply the conditions of such an entry as OR, not \
+                         AND; write one entry for each, or one condition",
+                        condition.index
+                    );
+                    (path.key("args").index(index), message)
+                });
+            }
+        }
+    }
+}
+
+pub(super) const BITS_OUTSIDE_MASK: Rule = Rule {
+    code: Code::BitsOutsideMask,
+    check: bits_outside_mask,
+    doc: Doc {
+        why: "As written it never holds: what is masked out is 0. libseccomp takes the bits out of valueTwo, and \
+              matches calls that are not meant.",
+        evidence: "SCMP_CMP_MASKED_EQ is (argument & value) == valueTwo. Seen on runc, crun and youki: mask 2 with 3 \
+                   acts as mask 2 with 2, mask 0 with 5 matches every call.",
+        cure: "Write a valueTwo whose bits are all in value.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": 3, "valueTwo": 2}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": 2, "valueTwo": 3}]}]}"#,
+        }),
+    },
+};
+
+/// What the masked argument must be; an absent valueTwo is 0.
+fn datum(condition: &Condition) -> u64 {
+    condition.value_two.unwrap_or_default()
+}
+
+fn bits_outside_mask(profile: &Profile, found: &mut Found) {
+    for (path, _, condition) in conditions(profile) {
+        if condition.op == Operator::MaskedEqual && datum(condition) & !condition.value != 0 {
+            found.add(|| {
+                let (mask, datum) = (condition.value, datum(condition));
+                let message = format!(
+                    "(argument & {mask:#x}) is never {datum:#x}, and libseccomp compares with {:#x} instead: write that, \
+                     or another mask",
+                    datum & mask
+                );
+                (path.key("valueTwo"), message)
+            });
+        }
+    }
+}
+
+pub(super) const VALUE_CUT: Rule = Rule {
+    code: Code::ValueCut,
+    check: value_cut,
+    doc: Doc {
+        why: "On 32-bit architectures libseccomp compares the lower 32 bits of a value and forgets the others. So the \
+              condition matches calls there that it does not mean.",
+        evidence: "Seen with libseccomp 2.5.4: personality with the value 0x100000008, and X86 in the list, lets \
+                   personality(8) of a 32-bit program through. x32 counts as a 32-bit architecture here.",
+        cure: "Write a value below 0x100000000, or leave out the 32-bit architectures.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["lseek"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "op": "SCMP_CMP_EQ", "value": 4294967304}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["lseek"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "op": "SCMP_CMP_EQ", "value": 4294967304}]}]}"#,
+        }),
+    },
+};
+
+/// Source: the `size` of each `arch_def` in libseccomp's src/arch-*.c.
+const fn compares_32_bits(architecture: Architecture) -> bool {
+    !matches!(
+        architecture,
+        Architecture::X86_64
+            | Architecture::Aarch64
+            | Architecture::Mips64
+            | Architecture::Mipsel64
+            | Architecture::Ppc64
+            | Architecture::Ppc64Le
+            | Architecture::S390X
+            | Architecture::Parisc64
+            | Architecture::Riscv64
+            | Architecture::Loongarch64
+    )
+}
+
+/// A condition that holds for an argument of 32 bits once the values of a condition are cut to 32 bits, and did not
+/// before, or the other way round.
+fn is_changed_by_cutting(condition: &Condition) -> bool {
+    const ALL: u64 = u32::MAX as u64;
+    let (value, cut) = (condition.value, condition.value & ALL);
+    match condition.op {
+        // A mask whose datum has no upper half asks nothing of it.
+        Operator::MaskedEqual => datum(condition) > ALL,
+        _ if value <= ALL => false,
+        Operator::LessOrEqual | Operator::Greater => cut != ALL,
+        Operator::Equal | Operator::NotEqual | Operator::Less | Operator::GreaterOrEqual => true,
+    }
+}
+
+fn value_cut(profile: &Profile, found: &mut Found) {
+    let narrow = profile
+        .architectures
+        .iter()
+        .find(|architecture| compares_32_bits(**architecture));
+    let Some(narrow) = narrow else {
+        return;
+    };
+    for (path, _, condition) in conditions(profile) {
+        if is_changed_by_cutting(condition) {
+            found.add(|| {
+                let (key, value) = match condition.op {
+                    Operator::MaskedEqual => ("valueTwo", datum(condition)),
+                    _ => ("value", condition.value),
+                };
+                let message = format!(
+                    "{value:#x} has more than 32 bits, and for {narrow} libseccomp compares with {:#x}: write a value \
+                     below 0x100000000, or leave that architecture out",
+                    value & u64::from(u32::MAX)
+                );
+                (path.key(key), message)
+            });
+        }
+    }
+}
+
+pub(super) const MASKED_EQ_YOUKI: Rule = Rule {
+    code: Code::MaskedEqYouki,
+    check: masked_eq_youki,
+    doc: Doc {
+        why: "youki reads valueTwo as the mask and value as what to compare with. With valueTwo 0, as Docker's default \
+              profile has it for clone, the condition holds for every call there.",
+        evidence: "Seen on youki 0.7.0: under Docker's default profile clone(CLONE_NEWUSER) succeeds, and fails with \
+                   EPERM on runc and crun.",
+        cure: "Write value and valueTwo alike (all bits of the mask set), which means the same everywhere; or run \
+               such profiles on runc or crun.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 268435456, "valueTwo": 268435456}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 2114060288, "valueTwo": 0}]}]}"#,
+        }),
+    },
+};
+
+fn masked_eq_youki(profile: &Profile, found: &mut Found) {
+    const YOUKI: &[Affected] = &[Affected::always(Software::Youki)];
+    for (path, _, condition) in conditions(profile) {
+        if condition.op == Operator::MaskedEqual && datum(condition) != condition.value {
+            found.add_for(YOUKI, || {
+                let (mask, datum) = (condition.value, datum(condition));
+                let there = if datum == 0 {
+                    "and its condition always holds".to_owned()
+                } else {
+                    format!("and compares (argument & {datum:#x}) with {:#x}", mask & datum)
+                };
+                let message = format!(
+                    "(argument & {mask:#x}) == {datum:#x}: youki swaps the two values, {there}; alike they mean the \
+                     same everywhere"
+                );
+                (path, message)
+            });
+        }
+    }
+}
+
+pub(super) const SEVERAL_ON_OLD_YOUKI: Rule = Rule {
+    code: Code::ConditionsOldYouki,
+    check: several_on_old_youki,
+    doc: Doc {
+        why: "youki before 0.7 makes a rule of each condition, so that one of them is enough: an entry that allows, \
+              allows more there.",
+        evidence: "https://github.com/youki-dev/youki/pull/3489.",
+        cure: "Update youki, or write one condition.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 5}]}]}"#,
+        }),
+    },
+};
+
+fn several_on_old_youki(profile: &Profile, found: &mut Found) {
+    const YOUKI: &[Affected] = &[Affected::before(Software::Youki, Version::new(0, 7, 0))];
+    for (path, entry) in entries(profile) {
+        if entry.args.len() > 1 {
+            let message = "all conditions must hold, and for youki before 0.7 any one of them is enough";
+            found.add_for(YOUKI, || (path.key("args"), message.to_owned()));
+        }
+    }
+}
+
+pub(super) const UNUSED_VALUE_TWO: Rule = Rule {
+    code: Code::UnusedValueTwo,
+    check: unused_value_two,
+    doc: Doc {
+        why: "Only SCMP_CMP_MASKED_EQ reads it, so something else may have been meant, such as a range.",
+        evidence: "runc, crun and youki ignore it.",
+        cure: "Remove valueTwo, or write SCMP_CMP_MASKED_EQ with the mask in value.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 8, "valueTwo": 0}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 8, "valueTwo": 9}]}]}"#,
+        }),
+    },
+};
+
+/// A zero is what Go programs write for an absent value.
+fn unused_value_two(profile: &Profile, found: &mut Found) {
+    for (path, _, condition) in conditions(profile) {
+        if condition.op != Operator::MaskedEqual && datum(condition) != 0 {
+            found.add(|| {
+                let message = format!(
+                    "{} does not read valueTwo: remove it, or write SCMP_CMP_MASKED_EQ",
+                    condition.op
+                );
+                (path.key("valueTwo"), message)
+            });
+        }
+    }
+}
+
+pub(super) const POINTER_ARGUMENT: Rule = Rule {
+    code: Code::PointerArgument,
+    check: pointer_argument,
+    doc: Doc {
+        why: "The address of a path, a name or a structure differs from call to call, and is the caller's choice. Only \
+              whether it is 0 can be told.",
+        evidence: "seccomp(2): a filter sees the six registers, and cannot follow pointers.",
+        cure: "Put no condition on it. Paths are for AppArmor, SELinux or Landlock; for clone3 write ENOSYS, so that \
+               programs use clone.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["openat"], "action": "SCMP_ACT_LOG", "args": [{"index": 1, "op": "SCMP_CMP_EQ", "value": 0}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["openat"], "action": "SCMP_ACT_LOG", "args": [{"index": 1, "op": "SCMP_CMP_EQ", "value": 4096}]}]}"#,
+        }),
+    },
+};
+
+fn pointer_argument(profile: &Profile, found: &mut Found) {
+    for (path, entry, condition) in conditions(profile) {
+        let is_about_null = condition.value == 0 && condition.op != Operator::MaskedEqual;
+        let name = entry.names.iter().find(|name| is_pointer(name, condition.index));
+        if let Some(name) = name
+            && !is_about_null
+        {
+            found.add(|| {
+                let message = format!(
+                    "argument {} of {name} is an address: the condition compares that, never what lies there; remove it",
+                    condition.index
+                );
+                (path, message)
+            });
+        }
+    }
+}
+
+pub(super) const UPPER_HALF: Rule = Rule {
+    code: Code::UpperHalf,
+    check: upper_half,
+    doc: Doc {
+        why: "The kernel reads 32 bits of such an argument and the filter 64. A program that sets an upper bit is past \
+              the condition, and its call means the same as before. This is how CVE-2019-7303 got around a filter \
+              against ioctl(TIOCSTI).",
+        evidence: "Seen on x86-64, Linux 6.18: socket(0x100000001, …) is a call with another value than 1 for a \
+                   filter, and makes a socket of family 1 all the same.",
+        cure: "In an entry that denies, write SCMP_CMP_MASKED_EQ with the mask 0xffffffff. In one that allows, list \
+               what is allowed with SCMP_CMP_EQ.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 4294967295, "valueTwo": 38}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
+        }),
+    },
+};
+
+/// Whether upper bits take a call out of what is denied, or into what is allowed.
+fn is_passed_by_upper_bits(entry: &Entry, condition: &Condition) -> bool {
+    match condition.op {
+        Operator::Equal | Operator::Less | Operator::LessOrEqual => denies(entry.action),
+        Operator::NotEqual | Operator::Greater | Operator::GreaterOrEqual => allows(entry.action),
+        // Bits outside the mask are ignored, as the kernel does.
+        Operator::MaskedEqual => denies(entry.action) && condition.value > u64::from(u32::MAX),
+    }
+}
+
+fn upper_half(profile: &Profile, found: &mut Found) {
+    for (path, entry, condition) in conditions(profile) {
+        // Whoever needs no upper bits to be allowed gains nothing by them.
+        if allows(entry.action) == allows(profile.default_action) {
+            continue;
+        }
+        let name = entry.names.iter().find(|name| is_narrow(name, condition.index));
+        if let Some(name) = name
+            && is_passed_by_upper_bits(entry, condition)
+        {
+            found.add(|| {
+                let message = format!(
+                    "the kernel reads 32 bits of argument {} of {name}, and the condition compares 64: a caller that \
+                     sets an upper bit gets around it; write SCMP_CMP_MASKED_EQ with the mask 0xffffffff, or list \
+                     what is allowed with SCMP_CMP_EQ",
+                    condition.index
+                );
+                (path, message)
+            });
+        }
+    }
+}
+
+pub(super) const MULTIPLEXED_CALL: Rule = Rule {
+    code: Code::MultiplexedCall,
+    check: multiplexed_call,
+    doc: Doc {
+        why: "32-bit programs make such calls through socketcall or ipc as well, with their arguments in memory. \
+              libseccomp adds a rule for that way without the conditions: an entry that allows some calls allows all \
+              of them there, and one that denies some denies all.",
+        evidence: "Seen with libseccomp 2.5.4 and X86; architectures with socketcall or ipc are X86, S390, S390X, \
+                   MIPS, PPC, M68K and SH. Docker's profile denied socketcall for this reason and allowed it again \
+                   (moby commit 7158007).",
+        cure: "Leave out the 32-bit architecture, or know that there the condition does not count.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
+        }),
+    },
+};
+
+fn multiplexed_call(profile: &Profile, found: &mut Found) {
+    for (path, entry) in entries(profile).filter(|(_, entry)| !entry.args.is_empty()) {
+        let way = |name: &String| {
+            let through = syscalls::lookup(multiplexer(name)?)?;
+            let on = profile
+                .architectures
+                .iter()
+                .find(|architecture| through.number(**architecture).is_some())?;
+            Some((name.clone(), through.name, *on))
+        };
+        if let Some((name, through, architecture)) = entry.names.iter().find_map(way) {
+            found.add(|| {
+                let message = format!(
+                    "programs of {architecture} make {name} through {through} as well, where libseccomp applies the \
+                     entry to every call, whatever its arguments"
+                );
+                (path.key("args"), message)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! Each rule about conditions, operator by operator.
+
+use super::*;
+use crate::profile::model::Action;
+
+const WIDE: u64 = 1 << 32;
+
+fn condition(op: Operator, value: u64, value_two: Option<u64>) -> Condition {
+    Condition {
+        index: 0,
+        value,
+        value_two,
+        op,
+    }
+}
+
+fn profile(default: Action, action: Action, name: &str, args: Vec<Condition>) -> Profile {
+    let rule = Entry {
+        names: vec!["getpid".to_owned(), name.to_owned()],
+        action,
+        errno_ret: None,
+        args,
+    };
+    Profile {
+        default_action: default,
+        default_errno_ret: None,
+        architectures: Vec::new(),
+        flags: Vec::new(),
+        listener_path: None,
+        listener_metadata: None,
+        syscalls: vec![rule],
+    }
+}
+
+/// The places of what a rule finds in an entry that denies one call under one condition.
+fn found(rule: &Rule, name: &str, condition: Condition) -> Vec<String> {
+    let findings = rule.findings(&profile(Action::Allow, Action::Errno, name, vec![condition]));
+    findings
+        .into_iter()
+        .map(|finding| finding.field.to_string())
+        .collect()
+}
+
+#[test]
+fn an_entry_has_one_condition_on_each_argument() {
+    let on = |index| Condition {
+        index,
+        ..condition(Operator::Equal, 1, None)
+    };
+    let found = |indices: &[u8]| {
+        let args = indices.iter().copied().map(on).collect();
+        let findings = REPEATED_ARGUMENT.findings(&profile(Action::Allow, Action::Errno, "socket", args));
+        findings
+            .into_iter()
+            .map(|finding| finding.field.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[0, 1, 2, 3, 4, 5]), [""; 0]);
+    assert_eq!(found(&[2, 0, 2]), ["syscalls[0].args[2]"]);
+}
+
+#[test]
+fn several_conditions_name_the_youki_that_splits_them() {
+    let on = |index| Condition {
+        index,
+        ..condition(Operator::Equal, 1, None)
+    };
+    let findings =
+        |args| SEVERAL_ON_OLD_YOUKI.findings(&profile(Action::Allow, Action::Errno, "socket", args));
+    assert_eq!(findings(vec![on(0)]), []);
+    let [finding] = &findings(vec![on(0), on(1)])[..] else {
+        panic!("none")
+    };
+    assert!(finding.affects[0].contains(Version::new(0, 6, 0)));
+    assert!(!finding.affects[0].contains(Version::new(0, 7, 0)));
+}
+
+#[test]
+fn a_masked_value_lies_within_its_mask() {
+    for (mask, datum, count) in [
+        (2, Some(3), 1),
+        (0, Some(5), 1),
+        (3, Some(2), 0),
+        (3, Some(3), 0),
+        (0, None, 0),
+        (u64::MAX, Some(u64::MAX), 0),
+    ] {
+        let masked = condition(Operator::MaskedEqual, mask, datum);
+        assert_eq!(
+            found(&BITS_OUTSIDE_MASK, "socket", masked).len(),
+            count,
+            "{mask} {datum:?}"
+        );
+    }
+    // Other operators do not read it.
+    let equal = condition(Operator::Equal, 2, Some(3));
+    assert_eq!(found(&BITS_OUTSIDE_MASK, "socket", equal.clone()), [""; 0]);
+    assert_eq!(
+        found(&UNUSED_VALUE_TWO, "socket", equal),
+        ["syscalls[0].args[0].valueTwo"]
+    );
+    let masked = condition(Operator::MaskedEqual, 3, Some(2));
+    assert_eq!(found(&UNUSED_VALUE_TWO, "socket", masked), [""; 0]);
+}
+
+/// Compared with what the two conditions say of every 32-bit argument that can make a difference.
+#[test]
+fn a_cut_value_is_told_exactly_where_it_changes_an_answer() {
+    let holds = |op: Operator, argument: u64, value: u64, datum: u64| match op {
+        Operator::NotEqual => argument != value,
+        Operator::Less => argument < value,
+        Operator::LessOrEqual => argument <= value,
+        Operator::Equal => argument == value,
+        Operator::GreaterOrEqual => argument >= value,
+        Operator::Greater => argument > value,
+        Operator::MaskedEqual => argument & value == datum,
+    };
+    let all = u64::from(u32::MAX);
+    let values = [
+        0,
+        1,
+        8,
+        all - 1,
+        all,
+        WIDE,
+        WIDE + 1,
+        WIDE + 8,
+        WIDE | all,
+        u64::MAX - 1,
+        u64::MAX,
+    ];
+    let mut changed = 0;
+    for op in Operator::ALL {
+        for value in values {
+            for datum in values.map(|datum| datum & value) {
+                let others = [2, 7, 9, all - 2];
+                let mut arguments = values.iter().chain(&others).map(|argument| argument & all);
+                let differs = arguments.any(|argument| {
+                    holds(*op, argument, value, datum) != holds(*op, argument, value & all, datum & all)
+                });
+                let condition = condition(*op, value, Some(datum));
+                assert_eq!(is_changed_by_cutting(&condition), differs, "{condition:?}");
+                changed += usize::from(differs);
+            }
+        }
+    }
+    assert!(changed > 100, "{changed}");
+}
+
+#[test]
+fn a_wide_value_is_told_where_an_architecture_compares_32_bits() {
+    let wide = condition(Operator::Equal, WIDE + 8, None);
+    for architecture in Architecture::ALL {
+        let mut profile = profile(Action::Allow, Action::Errno, "lseek", vec![wide.clone()]);
+        profile.architectures = vec![*architecture];
+        let is_64_bit = matches!(
+            architecture.as_str(),
+            "SCMP_ARCH_X86_64" | "SCMP_ARCH_PPC64LE" | "SCMP_ARCH_S390X"
+        ) || architecture.as_str().ends_with("64");
+        assert_eq!(
+            VALUE_CUT.findings(&profile).len(),
+            usize::from(!is_64_bit),
+            "{architecture}"
+        );
+    }
+    assert_eq!(found(&VALUE_CUT, "lseek", wide), [""; 0]);
+}
+
+#[test]
+fn youki_swaps_what_is_not_alike() {
+    for (mask, datum, said) in [
+        (0x7e02_0000, None, Some("always holds")),
+        (3, Some(1), Some("(argument & 0x1) with 0x1")),
+        (3, Some(3), None),
+        (0, None, None),
+    ] {
+        let masked = condition(Operator::MaskedEqual, mask, datum);
+        let findings =
+            MASKED_EQ_YOUKI.findings(&profile(Action::Errno, Action::Allow, "clone", vec![masked]));
+        match said {
+            None => assert_eq!(findings, [], "{mask}"),
+            Some(said) => {
+                assert!(findings[0].message.contains(said), "{}", findings[0].message);
+                assert_eq!(findings[0].affects[0].software, Software::Youki);
+            }
+        }
+    }
+    let equal = condition(Operator::Equal, 3, Some(1));
+    assert_eq!(found(&MASKED_EQ_YOUKI, "clone", equal), [""; 0]);
+}
+
+#[test]
+fn an_address_is_compared_with_zero_alone() {
+    for (name, op, value, count) in [
+        ("clone3", Operator::Equal, 1, 1),
+        ("clone3", Operator::Equal, 0, 0),
+        ("clone3", Operator::NotEqual, 0, 0),
+        ("clone3", Operator::MaskedEqual, 0, 1),
+        ("clone", Operator::Equal, 1, 0),
+        ("socket", Operator::Equal, 1, 0),
+    ] {
+        let places = found(&POINTER_ARGUMENT, name, condition(op, value, None));
+        assert_eq!(places.len(), count, "{name} {op} {value}");
+    }
+}
+
+#[test]
+fn upper_bits_are_told_where_they_get_around_an_answer() {
+    let found = |default, action, name, condition| {
+        UPPER_HALF
+            .findings(&profile(default, action, name, vec![condition]))
+            .len()
+    };
+    for op in Operator::ALL {
+        let small = condition(*op, 38, Some(38));
+        let denies = matches!(op, Operator::Equal | Operator::Less | Operator::LessOrEqual);
+        let allows = matches!(
+            op,
+            Operator::NotEqual | Operator::Greater | Operator::GreaterOrEqual
+        );
+        let in_deny_list = found(Action::Allow, Action::Errno, "socket", small.clone());
+        let in_allow_list = found(Action::Errno, Action::Allow, "socket", small.clone());
+        assert_eq!(
+            (in_deny_list, in_allow_list),
+            (usize::from(denies), usize::from(allows)),
+            "{op}"
+        );
+        // The default says the same, or the argument has 64 bits.
+        assert_eq!(
+            found(Action::Log, Action::Allow, "socket", small.clone()),
+            0,
+            "{op}"
+        );
+        assert_eq!(
+            found(Action::Kill, Action::Errno, "socket", small.clone()),
+            0,
+            "{op}"
+        );
+        assert_eq!(found(Action::Allow, Action::Errno, "lseek", small), 0, "{op}");
+    }
+    let wide = condition(Operator::MaskedEqual, u64::MAX, Some(38));
+    assert_eq!(found(Action::Allow, Action::Errno, "socket", wide), 1);
+}
+
+#[test]
+fn a_multiplexed_call_is_told_where_the_architecture_has_the_way_around() {
+    let found = |name: &str, architecture, args: Vec<Condition>| {
+        let mut profile = profile(Action::Allow, Action::Errno, name, args);
+        profile.architectures = vec![Architecture::X86_64, architecture];
+        let findings = MULTIPLEXED_CALL.findings(&profile);
+        findings
+            .into_iter()
+            .map(|finding| finding.message)
+            .collect::<Vec<_>>()
+    };
+    let one = || vec![condition(Operator::Equal, 1, None)];
+    let messages = found("socket", Architecture::X86, one());
+    assert!(messages[0].contains("socket through socketcall"), "{messages:?}");
+    let messages = found("shmat", Architecture::X86, one());
+    assert!(messages[0].contains("shmat through ipc"), "{messages:?}");
+    assert_eq!(found("socket", Architecture::X86, vec![]), [""; 0]);
+    assert_eq!(found("socket", Architecture::X32, one()), [""; 0]);
+    assert_eq!(found("read", Architecture::X86, one()), [""; 0]);
+}

@@ -1,0 +1,192 @@
+//! Names of system calls, and what is listed twice.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use super::super::finding::{Affected, Code, FieldPath, Software, Version, quoted};
+use super::super::model::{Architecture, Profile};
+use super::super::syscalls::{self, COMMON_LIBSECCOMP};
+use super::actions::errno_of;
+use super::{Doc, Example, Found, Rule, denies, entries, field, listed};
+
+pub(super) const UNKNOWN: Rule = Rule {
+    code: Code::UnknownSyscall,
+    check: unknown,
+    doc: Doc {
+        why: "A deny list with a typo denies nothing: the call that was meant is still allowed. An allow list with \
+              one denies a call that the program needs.",
+        evidence: "runc, crun and youki leave a name out that their libseccomp does not know, and start. The table is \
+                   that of libseccomp 2.6.1, Linux 7.1. Names are compared exactly: case and blanks count.",
+        cure: "Write the name as the manual pages of section 2 do. If it is newer than the table, accept the finding.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["open", "socketcall"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["opne"], "action": "SCMP_ACT_ERRNO"}]}"#,
+        }),
+    },
+};
+
+fn unknown(profile: &Profile, found: &mut Found) {
+    for (path, entry) in entries(profile) {
+        for (index, name) in entry.names.iter().enumerate() {
+            if syscalls::lookup(name).is_some() {
+                continue;
+            }
+            found.add(|| {
+                let cure = match syscalls::nearest(name)[..] {
+                    [] => "write the name that is meant, or remove it".to_owned(),
+                    [only] => format!("did you mean {only}?"),
+                    [ref nearer @ .., last] => format!("did you mean {} or {last}?", nearer.join(", ")),
+                };
+                let message = format!(
+                    "{} is no system call, and runtimes ignore it without a word: {cure}",
+                    quoted(name)
+                );
+                (path.key("names").index(index), message)
+            });
+        }
+    }
+}
+
+pub(super) const NEWER: Rule = Rule {
+    code: Code::NewerSyscall,
+    check: newer,
+    doc: Doc {
+        why: "Where the libseccomp of a runtime does not know the name, the runtime leaves it out without a word, and \
+              the call gets the default action.",
+        evidence: "The tables of libseccomp 2.5.2 (Red Hat's Linux 8 and 9) to 2.6.1. What a runtime was built with, \
+                   `runc --version` and `crun --version` say; distributions sometimes add names to older releases.",
+        cure: "Know that the entry does nothing there, or update libseccomp on the nodes.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount_setattr"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mseal"], "action": "SCMP_ACT_ERRNO"}]}"#,
+        }),
+    },
+};
+
+/// A release of libseccomp, and for whom its new names are unknown.
+macro_rules! releases {
+    ($($major:literal.$minor:literal.$micro:literal)+) => {
+        [$((
+            Version::new($major, $minor, $micro),
+            &[Affected::before(Software::Libseccomp, Version::new($major, $minor, $micro))],
+        )),+]
+    };
+}
+
+/// The releases after [`COMMON_LIBSECCOMP`] that brought names.
+pub(super) const RELEASES: [(Version, &[Affected]); 5] =
+    releases!(2 . 5 . 3  2 . 5 . 4  2 . 5 . 5  2 . 6 . 0  2 . 6 . 1);
+
+/// Once for each release, at the first of its names.
+fn newer(profile: &Profile, found: &mut Found) {
+    let mut seen = HashSet::new();
+    let mut newer: Vec<(Version, FieldPath, &str)> = Vec::new();
+    for (path, entry) in entries(profile) {
+        for (index, name) in entry.names.iter().enumerate() {
+            if let Some(call) = syscalls::lookup(name)
+                && let Some(since) = call.libseccomp
+                && since > COMMON_LIBSECCOMP
+                && seen.insert(call.name)
+            {
+                newer.push((since, path.key("names").index(index), call.name));
+            }
+        }
+    }
+    for (release, affects) in RELEASES {
+        let of_release = || newer.iter().filter(|(since, ..)| *since == release);
+        if let Some((_, path, _)) = of_release().next() {
+            let names: Vec<_> = of_release().map(|(_, _, name)| *name).collect();
+            found.add_for(affects, || {
+                let message = format!(
+                    "ignored by runtimes built with libseccomp before {release}, so that the call gets the default \
+                     action there: {}",
+                    listed(&names)
+                );
+                (path.clone(), message)
+            });
+        }
+    }
+}
+
+pub(super) const REPEATED_VALUE: Rule = Rule {
+    code: Code::RepeatedValue,
+    check: repeated_value,
+    doc: Doc {
+        why: "It changes nothing, and another name may have been meant.",
+        evidence: "runc, crun and youki take it; the file that is written names each once. The API server refuses \
+                   architectures and flags that are listed twice.",
+        cure: "Remove one.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount", "umount2"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount", "mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+        }),
+    },
+};
+
+fn repeated_value(profile: &Profile, found: &mut Found) {
+    repeated(&field("architectures"), &profile.architectures, found);
+    repeated(&field("flags"), &profile.flags, found);
+    for (path, entry) in entries(profile) {
+        repeated(&path.key("names"), &entry.names, found);
+    }
+}
+
+fn repeated<T: Hash + Eq + std::fmt::Display>(list: &FieldPath, values: &[T], found: &mut Found) {
+    let mut seen = HashSet::new();
+    for (index, value) in values.iter().enumerate() {
+        if !seen.insert(value) {
+            found.add(|| {
+                let message = format!("{} is listed twice: remove one", quoted(&value.to_string()));
+                (list.index(index), message)
+            });
+        }
+    }
+}
+
+pub(super) const NO_CLONE3_ANSWER: Rule = Rule {
+    code: Code::NoClone3Answer,
+    check: no_clone3_answer,
+    doc: Doc {
+        why: "glibc since 2.34 starts threads with clone3, and falls back to clone only on ENOSYS. With another errno \
+              pthread_create fails; with a killing action the program dies.",
+        evidence: "runc answers ENOSYS to calls with a number above the highest in the profile (clone3 has 435), so a \
+                   profile that names none above works there, and naming one more breaks it. crun and youki give the \
+                   default action to all.",
+        cure: "Add an entry that gives clone3 SCMP_ACT_ERRNO with errnoRet 38 (a filter cannot see the flags of \
+               clone3, so allowing it allows new namespaces), or write defaultErrnoRet 38.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}, {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve", "mseal"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        }),
+    },
+};
+
+/// ENOSYS.
+const NOT_IMPLEMENTED: u16 = 38;
+/// Of clone3, on every architecture that has it.
+const CLONE3: u32 = 435;
+
+fn no_clone3_answer(profile: &Profile, found: &mut Found) {
+    let errno = errno_of(profile.default_action, profile.default_errno_ret);
+    let names = || profile.syscalls.iter().flat_map(|entry| &entry.names);
+    if !denies(profile.default_action)
+        || errno == Some(NOT_IMPLEMENTED)
+        || names().any(|name| name == "clone3")
+    {
+        return;
+    }
+    // New calls have one number everywhere, and those of 64-bit Arm are all new above it.
+    let is_newer = |name: &&String| {
+        let number = syscalls::lookup(name).and_then(|call| call.number(Architecture::Aarch64));
+        number.is_some_and(|number| number > CLONE3)
+    };
+    let on_runc = match names().find(is_newer) {
+        Some(name) => format!("also on runc, because the profile names {name}, which is newer"),
+        None => "but for runc, which answers ENOSYS as long as the profile names nothing newer".to_owned(),
+    };
+    let message = format!(
+        "clone3 gets the default action, {on_runc}: programs with glibc 2.34 or newer cannot start threads; give \
+         clone3 SCMP_ACT_ERRNO with errnoRet 38"
+    );
+    found.add(|| (field("syscalls"), message));
+}
