@@ -48,3 +48,15 @@ pub fn parse_spec(spec: &serde_json::Value) -> Result<ProfileSpec, Findings> {
         parse::Dialect::Object,
     )
 }
+
+/// Reads the `spec` of an object that [`parse_spec`] may refuse: `None` where it says nothing certain. It may break
+/// any rule, so it is nothing to write to disk: it tells what is refused, and which nodes it would be for.
+#[must_use]
+pub fn parse_refused_spec(spec: &serde_json::Value) -> Option<ProfileSpec> {
+    parse::read_fields(
+        &document::Node::from(spec),
+        &FieldPath::root().key("spec"),
+        parse::Dialect::Object,
+    )
+    .ok()
+}

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::filter::libseccomp_version;
 use crate::profile::{
     Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, ProfileSpec, SourceProfile,
-    listener_allowed, parse_spec, syscalls,
+    listener_allowed, parse_refused_spec, parse_spec, syscalls,
 };
 use crate::testload;
 use cache::Cache;
@@ -62,12 +62,25 @@ pub struct Proven {
 /// A profile that did not pass.
 #[derive(Debug, Clone)]
 pub struct Refused {
+    /// What it did not pass.
+    pub by: RefusedBy,
     /// Its digest, where it could be read.
     pub digest: Option<Digest>,
     /// Which nodes it is for, where that could be read.
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Why, at least one of them invalid.
     pub findings: Findings,
+}
+
+/// What a profile did not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// A rule, which may be newer than a proof of the same bytes.
+    Rule,
+    /// What the installation allows.
+    Installation,
+    /// libseccomp or the kernel, asked here and now.
+    TestLoad,
 }
 
 /// Proves profiles. Cheap to clone; clones share one cache.
@@ -94,6 +107,14 @@ impl Prover {
     /// Reads the `spec` of an object as the API server gave it.
     pub fn read(&self, spec: &Value) -> Result<Read, Refused> {
         self.screen(parse_spec(spec), FieldPath::root().key("spec"))
+            .map_err(|refused| match parse_refused_spec(spec) {
+                Some(read) if refused.node_selector.is_none() => Refused {
+                    digest: read.profile.canonical().ok().map(|canonical| canonical.digest),
+                    node_selector: Some(read.node_selector),
+                    ..refused
+                },
+                _ => refused,
+            })
     }
 
     /// Takes what was read from a file.
@@ -103,11 +124,13 @@ impl Prover {
 
     fn screen(&self, parsed: Result<ProfileSpec, Findings>, root: FieldPath) -> Result<Read, Refused> {
         let spec = parsed.map_err(|findings| Refused {
+            by: RefusedBy::Rule,
             digest: None,
             node_selector: None,
             findings,
         })?;
-        let refuse = |digest, finding: Finding| Refused {
+        let refuse = |by, digest, finding: Finding| Refused {
+            by,
             digest,
             node_selector: Some(spec.node_selector.clone()),
             findings: finding.under(&root).into(),
@@ -115,9 +138,9 @@ impl Prover {
         let canonical = spec
             .profile
             .canonical()
-            .map_err(|finding| refuse(None, finding))?;
+            .map_err(|finding| refuse(RefusedBy::Rule, None, finding))?;
         if let Some(finding) = listener_allowed(&spec.profile, &self.listener_prefixes) {
-            return Err(refuse(Some(canonical.digest), finding));
+            return Err(refuse(RefusedBy::Installation, Some(canonical.digest), finding));
         }
         let rules = spec.findings().into_iter().map(|finding| finding.under(&root));
         Ok(Read {
@@ -165,6 +188,7 @@ impl Prover {
                 })
             }
             testload::Verdict::Refused(findings) => Verdict::Invalid(Refused {
+                by: RefusedBy::TestLoad,
                 digest: Some(digest),
                 node_selector: Some(spec.node_selector),
                 findings: findings.under(&root),
@@ -230,6 +254,7 @@ mod tests {
         let finding = |code| Finding::new(code, FieldPath::root(), "why");
         let codes = [Code::NewerSyscall, Code::CompileFailed, Code::LoadRefused];
         let refused = Refused {
+            by: RefusedBy::TestLoad,
             digest: None,
             node_selector: None,
             findings: codes.map(finding).to_vec().into(),

@@ -10,13 +10,14 @@ use callgate::api::{
     SeccompNodeReport, SeccompProfileStatus,
 };
 use callgate::controller::{self, Config, Error, Metrics};
-use callgate::profile::{Digest, ProfileName, parse_spec};
+use callgate::profile::{Digest, ProfileName, parse_refused_spec, parse_spec};
 use callgate::proof::Prover;
 use callgate::telemetry::Health;
 use callgate::testload::{Client as TestLoad, ForkServer, Limits};
 use harness::{Cluster, NAMESPACE, Request, eventually};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -369,6 +370,58 @@ async fn every_profile_is_judged_and_none_harms_another() -> Result<()> {
         "{}",
         replica.metrics()
     );
+    replica.shutdown.cancel();
+    replica.task.await??;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_a_newer_rule_would_refuse_stays_valid_until_it_changes() -> Result<()> {
+    let world = World::start().await?;
+    let mut open = serde_json::to_value(&callgate::api::crds()[0])?;
+    open["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    Api::<CustomResourceDefinition>::all(world.admin.clone())
+        .patch(
+            "seccompprofiles.callgate.dev",
+            &PatchParams::apply("test").force(),
+            &Patch::Apply(open),
+        )
+        .await?;
+    // What no version of today's rules takes. `old` was valid in the eyes of an earlier version.
+    let refused = |errno| json!({ "defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": errno });
+    eventually("the open schema to be in force", async || {
+        world.apply("old", &refused(5)).await
+    })
+    .await?;
+    world.apply("new", &refused(5)).await?;
+    let file = parse_refused_spec(&refused(5)).context("unreadable")?;
+    let file = file.profile.canonical().ok().context("too large")?;
+    let condition = |type_: &str, reason: &str| {
+        json!({ "type": type_, "status": "True", "observedGeneration": 1, "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z" })
+    };
+    let status = json!({ "status": {
+        "observedGeneration": 1, "digest": file.digest.to_string(),
+        "conditions": [condition("Valid", "Proven"), condition("Ready", "NoNodesSelected")],
+    }});
+    let parameters = PatchParams::default();
+    world
+        .profiles()
+        .patch_status("old", &parameters, &Patch::Merge(status))
+        .await?;
+
+    let replica = world.replica("upgraded").await?;
+    world.wait("new", "Valid", "ErrnoMisplaced").await?;
+    let status = world.wait("old", "Valid", "ProvenBeforeNewerRule").await?;
+    assert_eq!(self::condition(&status, "Valid")?.status, ConditionStatus::True);
+    assert_eq!(self::condition(&status, "Ready")?.status, ConditionStatus::True);
+    assert!(self::condition(&status, "Stalled").is_err());
+    assert_eq!(status.findings[0].code, "errno-misplaced");
+    world.apply("old", &refused(6)).await?;
+    let status = world.wait("old", "Valid", "ErrnoMisplaced").await?;
+    assert_eq!(self::condition(&status, "Valid")?.status, ConditionStatus::False);
+
     replica.shutdown.cancel();
     replica.task.await??;
     Ok(())

@@ -12,8 +12,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use callgate::profile::{Class, Code, SourceDocument, SourceProfile, read};
-use callgate::proof::{Prover, Verdict};
+use callgate::profile::{Class, Code, Digest, SourceDocument, SourceProfile, read};
+use callgate::proof::{Prover, RefusedBy, Verdict};
 use callgate::testload::Limits;
 use fork_server::{PATIENCE, PROGRAM, kill, start_program};
 use serde_json::{Value, json};
@@ -207,6 +207,40 @@ async fn one_verdict_is_told_at_the_place_of_each_document() {
         };
         let cause = refused.cause().unwrap();
         assert!(cause.field.as_str().starts_with(field), "{cause:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_rule_refuses_is_known_by_its_bytes_and_nodes_and_what_cannot_be_read_is_not() {
+    let bench = Bench::new(&[]);
+    let against_rules = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "defaultErrnoRet": 5,
+        "nodeSelector": {"zone": "a"},
+    });
+    let refused = bench.prover.read(&against_rules).unwrap_err();
+    assert_eq!(refused.by, RefusedBy::Rule);
+    assert_eq!(refused.cause().unwrap().code, Code::ErrnoMisplaced);
+    let file = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"defaultErrnoRet\":5}\n";
+    assert_eq!(refused.digest, Some(Digest::of(file.as_bytes())));
+    assert_eq!(refused.node_selector.unwrap()["zone"], "a");
+
+    let unreadable = json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrno": 5});
+    let refused = bench.prover.read(&unreadable).unwrap_err();
+    assert_eq!((refused.by, refused.digest), (RefusedBy::Rule, None));
+
+    for (bench, spec, by) in [
+        (&bench, contradictory(), RefusedBy::TestLoad),
+        (&bench, notifying("/run/a.sock"), RefusedBy::Installation),
+    ] {
+        let refused = match bench.prover.read(&spec) {
+            Ok(read) => match bench.prover.prove("team", read).await {
+                Verdict::Invalid(refused) => refused,
+                verdict => panic!("{verdict:?}"),
+            },
+            Err(refused) => refused,
+        };
+        assert_eq!(refused.by, by);
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::plan::{Attempt, Desired, Failed, Labels, Refusal, State};
 use crate::profile::{Canonical, Code, Digest, InvalidName, ProfileName};
-use crate::proof::{Prover, Read, Refused, Verdict};
+use crate::proof::{Prover, Read, Refused, RefusedBy, Verdict};
 
 /// How long to wait after the first verdict Unknown; doubled after each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -200,22 +200,7 @@ impl Catalogue {
         };
         match verdict {
             Verdict::Valid(proven) => profile.judged = Judged::Proven(proven.canonical),
-            Verdict::Invalid(refused) => {
-                profile.judged = match Judged::from(refused) {
-                    Judged::Refused {
-                        digest,
-                        reason,
-                        message,
-                        ..
-                    } => Judged::Refused {
-                        digest,
-                        by: Refusal::Here,
-                        reason,
-                        message,
-                    },
-                    other => other,
-                }
-            }
+            Verdict::Invalid(refused) => profile.judged = refused.into(),
             Verdict::Unknown(message) => {
                 if let Judged::Unproven { unanswered, .. } = &mut profile.judged {
                     let before = unanswered.as_ref().map_or(0, |unanswered| unanswered.times);
@@ -288,18 +273,18 @@ impl Judged {
 
 impl From<Refused> for Judged {
     fn from(refused: Refused) -> Self {
-        let (by, why, mut message) = match refused.cause() {
-            None => (Refusal::Rule, "Invalid".to_owned(), String::new()),
+        let by = match refused.by {
+            RefusedBy::Rule => Refusal::Rule,
+            RefusedBy::Installation | RefusedBy::TestLoad => Refusal::Here,
+        };
+        let (why, mut message) = match refused.cause() {
+            None => ("Invalid".to_owned(), String::new()),
             Some(cause) => {
-                let by = match cause.code {
-                    Code::ListenerNotAllowed => Refusal::Here,
-                    _ => Refusal::Rule,
-                };
                 let message = match cause.field.as_str() {
                     "" => cause.message.clone(),
                     field => format!("{field}: {}", cause.message),
                 };
-                (by, cause.code.reason(), message)
+                (cause.code.reason(), message)
             }
         };
         if refused.findings.len() > 1 {
@@ -319,8 +304,9 @@ mod tests {
     use super::*;
     use crate::profile::{FieldPath, Finding};
 
-    fn refused(findings: Vec<Finding>) -> (Refusal, String, String) {
+    fn refused(by: RefusedBy, findings: Vec<Finding>) -> (Refusal, String, String) {
         match Judged::from(Refused {
+            by,
             digest: None,
             node_selector: None,
             findings: findings.into(),
@@ -341,21 +327,26 @@ mod tests {
         let first = finding(Code::UnknownKey, "spec", "no such key");
         let second = finding(Code::BadValue, "spec", "no such value");
         assert_eq!(
-            refused(vec![first.clone()]),
+            refused(RefusedBy::Rule, vec![first.clone()]),
             (
                 Refusal::Rule,
                 "UnknownKey".to_owned(),
                 "spec: no such key".to_owned()
             )
         );
-        assert_eq!(refused(vec![first, second]).2, "spec: no such key (and 1 more)");
+        assert_eq!(
+            refused(RefusedBy::Rule, vec![first, second]).2,
+            "spec: no such key (and 1 more)"
+        );
         let whole = Finding::new(Code::Syntax, FieldPath::root(), "no profile");
-        assert_eq!(refused(vec![whole]).2, "no profile");
+        assert_eq!(refused(RefusedBy::Rule, vec![whole]).2, "no profile");
     }
 
     #[test]
-    fn what_the_installation_does_not_allow_is_no_newer_rule() {
-        let finding = finding(Code::ListenerNotAllowed, "spec", "not here");
-        assert_eq!(refused(vec![finding]).0, Refusal::Here);
+    fn what_the_installation_or_the_kernel_does_not_take_is_no_newer_rule() {
+        for by in [RefusedBy::Installation, RefusedBy::TestLoad] {
+            let finding = finding(Code::ListenerNotAllowed, "spec", "not here");
+            assert_eq!(refused(by, vec![finding]).0, Refusal::Here);
+        }
     }
 }

@@ -55,6 +55,7 @@ pub(super) struct Agent {
     plan: Plan,
     /// What of the plan before is in the log.
     logged: Vec<Failed>,
+    logged_tolerated: BTreeMap<ProfileName, String>,
     outbox: Outbox,
     versions: Versions,
 
@@ -97,6 +98,7 @@ impl Agent {
             disk: Disk::new(config.seccomp_root.clone(), config.rescan, proof, metrics.clone()),
             plan: Plan::default(),
             logged: Vec::new(),
+            logged_tolerated: BTreeMap::new(),
             outbox: Outbox::new(client, config.node.clone(), metrics.clone()),
             versions,
             seen,
@@ -294,6 +296,16 @@ impl Agent {
             );
         }
 
+        let tolerated = std::mem::take(&mut self.plan.tolerated);
+        for (name, message) in &tolerated {
+            if self.logged_tolerated.get(name) != Some(message) {
+                tracing::warn!(
+                    profile = %name,
+                    "stays installed until it changes, although a newer rule would refuse it: {message}"
+                );
+            }
+        }
+
         let settled = self.synced() && self.disk.is_ours() && self.plan.pending == 0;
         if settled && !self.health.is_ready() {
             self.health.set_ready();
@@ -324,6 +336,7 @@ impl Agent {
             self.outbox.report(facts, self.plan.pending > 0, now);
         }
         self.logged = failures;
+        self.logged_tolerated = tolerated;
     }
 
     fn aspect_synced(&self) -> Aspect {

@@ -356,7 +356,8 @@ pub struct Finding {
     #[schemars(length(min = 1, max = 63))]
     pub code: String,
 
-    /// How much it matters. invalid: the profile is not installed. not-portable: named runtimes or versions do
+    /// How much it matters. invalid: the profile is not installed, and stays where an earlier version of Callgate,
+    /// with fewer rules, installed it. not-portable: named runtimes or versions do
     /// something else. lint: allowed, and probably not meant.
     #[schemars(length(min = 1, max = 32))]
     pub class: String,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{ArchitectureFilter, ConditionStatus, Finding as StatusFinding, cut};
+use super::status::{VALID, find};
+use crate::api::{ArchitectureFilter, ConditionStatus, Finding as StatusFinding, SeccompProfileStatus, cut};
 use crate::profile::{Code, Digest, FieldPath, Finding, InvalidName, ProfileName};
-use crate::proof::Verdict;
+use crate::proof::{RefusedBy, Verdict};
 use crate::text::count;
 
 /// Findings that status lists.
@@ -36,6 +37,8 @@ pub(super) struct Judgement {
     pub(super) findings: Vec<StatusFinding>,
     /// How many findings there are in all.
     pub(super) findings_total: u32,
+    /// Whether rules alone stand against it, which may be newer than an earlier verdict on the same bytes.
+    pub(super) by_rule: bool,
 }
 
 /// What status says after this verdict on this generation.
@@ -70,6 +73,7 @@ pub(super) fn judge(name: &ProfileName, generation: i64, verdict: &Verdict) -> J
             digest: refused.digest,
             selector: refused.node_selector.clone().unwrap_or_default(),
             findings_total: u32::try_from(refused.findings.total()).unwrap_or(u32::MAX),
+            by_rule: refused.by == RefusedBy::Rule,
             ..invalid(blank, &refused.findings)
         },
         Verdict::Unknown(why) => Judgement {
@@ -109,7 +113,39 @@ impl Judgement {
             filters: Vec::new(),
             findings: Vec::new(),
             findings_total: 0,
+            by_rule: false,
         }
+    }
+
+    /// What status goes on to say where it said of this very generation, and of these bytes, that they are valid,
+    /// and a rule that is newer than that verdict would refuse them. `None` where the judgement stands as it is.
+    ///
+    /// An upgrade of Callgate takes no profile away: nodes that have the file keep it, and so it stays valid, with
+    /// a warning, until its spec changes. A node that does not have it yet refuses it and reports that. What does
+    /// not compile or load any more is no matter of rules, and is invalid.
+    pub(super) fn despite_newer_rule(&self, status: &SeccompProfileStatus) -> Option<Self> {
+        let was_valid = find(status, VALID).is_some_and(|valid| {
+            valid.status == ConditionStatus::True && valid.observed_generation == Some(self.generation)
+        });
+        let is_unchanged = status.observed_generation == Some(self.generation)
+            && self
+                .digest
+                .is_some_and(|digest| status.digest == Some(digest.to_string()));
+        if self.valid != ConditionStatus::False || !self.by_rule || !was_valid || !is_unchanged {
+            return None;
+        }
+        let message = format!(
+            "An earlier version of Callgate proved it, and nodes that have it keep it. A newer rule refuses it on \
+             nodes that do not have it yet, and once its spec changes: {}",
+            self.message
+        );
+        Some(Self {
+            valid: ConditionStatus::True,
+            reason: "ProvenBeforeNewerRule".to_owned(),
+            message: cut(&message, 3 * MAX_MESSAGE),
+            filters: status.filters.clone(),
+            ..self.clone()
+        })
     }
 }
 
@@ -175,7 +211,8 @@ fn listed(found: &[Finding]) -> (Vec<StatusFinding>, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::testing::{invalid_verdict, name, valid_verdict};
+    use crate::api::Condition;
+    use crate::controller::testing::{condition, invalid_verdict, name, valid_verdict};
     use crate::profile::{Architecture, parse_spec};
     use crate::proof::{Proven, Refused};
 
@@ -235,6 +272,7 @@ mod tests {
         let digest = Digest::of(b"it");
         let selector: BTreeMap<_, _> = [("zone".to_owned(), "b".to_owned())].into();
         let verdict = Verdict::Invalid(Refused {
+            by: RefusedBy::TestLoad,
             digest: Some(digest),
             node_selector: Some(selector.clone()),
             findings: finding(Code::LoadRefused, "spec", "EINVAL").into(),
@@ -242,6 +280,75 @@ mod tests {
         let judgement = judge(&name("team/web"), 1, &verdict);
         assert_eq!(judgement.digest, Some(digest));
         assert_eq!(judgement.selector, selector);
+    }
+
+    #[test]
+    fn a_newer_rule_takes_back_no_verdict_on_the_same_bytes_and_generation_and_a_failed_proof_does() {
+        let digest = Some(Digest::of(b"it"));
+        let verdict = |by, digest| {
+            Verdict::Invalid(Refused {
+                by,
+                digest,
+                node_selector: Some([("zone".to_owned(), "b".to_owned())].into()),
+                findings: finding(Code::BadValue, "spec", "no longer").into(),
+            })
+        };
+        let judged = |generation, by, digest| judge(&name("team/web"), generation, &verdict(by, digest));
+        let status = |valid, observed| SeccompProfileStatus {
+            observed_generation: Some(3),
+            digest: digest.map(|digest| digest.to_string()),
+            conditions: vec![Condition {
+                observed_generation: Some(observed),
+                ..condition(VALID, valid, "Proven", "")
+            }],
+            filters: vec![ArchitectureFilter {
+                architecture: "SCMP_ARCH_X86_64".to_owned(),
+                instructions: 17,
+            }],
+            ..SeccompProfileStatus::default()
+        };
+        let proven = status(ConditionStatus::True, 3);
+        let refused = judged(3, RefusedBy::Rule, digest);
+        let kept = refused.despite_newer_rule(&proven).unwrap();
+        assert_eq!(
+            (kept.valid, kept.reason.as_str(), &kept.filters),
+            (ConditionStatus::True, "ProvenBeforeNewerRule", &proven.filters)
+        );
+        assert!(kept.message.ends_with("spec: no longer"), "{}", kept.message);
+        assert_eq!(
+            (&kept.findings, &kept.selector),
+            (&refused.findings, &refused.selector)
+        );
+
+        for (what, judgement, status) in [
+            ("compile or load", judged(3, RefusedBy::TestLoad, digest), &proven),
+            ("listener", judged(3, RefusedBy::Installation, digest), &proven),
+            ("generation", judged(4, RefusedBy::Rule, digest), &proven),
+            (
+                "bytes",
+                judged(3, RefusedBy::Rule, Some(Digest::of(b"other"))),
+                &proven,
+            ),
+            ("unreadable", judged(3, RefusedBy::Rule, None), &proven),
+            (
+                "invalid before",
+                refused.clone(),
+                &status(ConditionStatus::False, 3),
+            ),
+            (
+                "unknown before",
+                refused.clone(),
+                &status(ConditionStatus::Unknown, 3),
+            ),
+            (
+                "older verdict",
+                refused.clone(),
+                &status(ConditionStatus::True, 2),
+            ),
+            ("new object", refused, &SeccompProfileStatus::default()),
+        ] {
+            assert_eq!(judgement.despite_newer_rule(status), None, "{what}");
+        }
     }
 
     #[test]
@@ -260,6 +367,7 @@ mod tests {
         let names: Vec<_> = (0..500).map(|n| format!("key{n}")).collect();
         let spec: serde_json::Map<_, _> = names.into_iter().map(|name| (name, 0.into())).collect();
         let verdict = Verdict::Invalid(Refused {
+            by: RefusedBy::Rule,
             digest: None,
             node_selector: None,
             findings: parse_spec(&spec.into()).unwrap_err(),

@@ -336,6 +336,8 @@ impl State {
         if !self.leading || profile.writing || profile.is_better_known(judgement) {
             return None;
         }
+        let tolerated = judgement.despite_newer_rule(&profile.status);
+        let judgement = tolerated.as_ref().unwrap_or(judgement);
         let rollout = fold(key, judgement, &self.nodes, &profile.status);
         let is_first = profile.status.observed_generation != Some(judgement.generation);
         let combined = profile.judged_at + COMBINE;

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::{Condition, ConditionStatus};
 use crate::profile::{Action, Canonical, Digest, Finding, Findings, Profile, ProfileName, ProfileSpec};
-use crate::proof::{Proven, Refused, Verdict};
+use crate::proof::{Proven, Refused, RefusedBy, Verdict};
 
 pub(super) fn name(text: &str) -> ProfileName {
     text.parse().unwrap()
@@ -58,6 +58,7 @@ pub(super) fn valid_verdict(content: &str, selector: &[(&str, &str)]) -> Verdict
 
 pub(super) fn invalid_verdict(findings: &[Finding]) -> Verdict {
     Verdict::Invalid(Refused {
+        by: RefusedBy::Rule,
         digest: None,
         node_selector: None,
         findings: findings.to_vec().into(),

@@ -10,6 +10,7 @@ use callgate::agent::{self, Config, Metrics};
 use callgate::api::{ConditionStatus, Failure, NodeCondition, SeccompNode, SeccompProfile};
 use callgate::profile::{Canonical, Digest, ProfileName, parse_spec};
 use callgate::proof::Prover;
+use callgate::store::ProvenWith;
 use callgate::telemetry::Health;
 use callgate::testload::{Client, ForkServer, Limits};
 use harness::{Cluster, DEADLINE, eventually};
@@ -342,6 +343,15 @@ pub(crate) fn enormous() -> Value {
         })
     };
     json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": (0..800).map(entry).collect::<Vec<_>>()})
+}
+
+/// A proof that no kernel here made.
+pub(crate) fn anything() -> ProvenWith {
+    ProvenWith {
+        kernel: "0".to_owned(),
+        libseccomp: "0".to_owned(),
+        callgate: "0".to_owned(),
+    }
 }
 
 pub(crate) fn canonical(spec: &Value) -> Result<Canonical> {

@@ -8,18 +8,10 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use callgate::api::{ConditionStatus, NodeCondition};
-use callgate::store::{Owner, ProvenWith, Store};
+use callgate::store::{Owner, Store};
 use harness::eventually;
 
-use crate::bed::{Bed, NONE, canonical, errno};
-
-fn anything() -> ProvenWith {
-    ProvenWith {
-        kernel: "0".to_owned(),
-        libseccomp: "0".to_owned(),
-        callgate: "0".to_owned(),
-    }
-}
+use crate::bed::{Bed, NONE, anything, canonical, errno};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_changed_comes_back_and_what_is_not_ours_goes() -> Result<()> {

@@ -2,14 +2,17 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use callgate::api::{ConditionStatus, NodeCondition};
-use harness::Cluster;
+use callgate::profile::parse_refused_spec;
+use callgate::store::{Owner, Store};
+use harness::{Cluster, eventually};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, LONG, NONE, digest, digest_of_file, enormous, errno, listening};
+use crate::bed::{Bed, LONG, NONE, anything, digest, digest_of_file, enormous, errno, listening};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_applied_profile_becomes_a_file_whose_digest_the_report_names() -> Result<()> {
@@ -235,10 +238,8 @@ async fn a_report_that_somebody_deletes_or_changes_is_written_again() -> Result<
     agent.stop().await
 }
 
-/// Objects that no schema of ours lets through, as an older or a hostile one may have.
-#[tokio::test(flavor = "multi_thread")]
-async fn objects_that_are_no_profiles_fail_one_by_one_and_harm_no_other() -> Result<()> {
-    let cluster = Cluster::start().await?;
+/// Lets every object through, as the schema of an older version may have let some.
+async fn open_schema(cluster: &Cluster) -> Result<()> {
     let crds: Api<CustomResourceDefinition> = Api::all(cluster.admin().await?);
     let mut open = serde_json::to_value(&callgate::api::crds()[0])?;
     open["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
@@ -260,6 +261,59 @@ async fn objects_that_are_no_profiles_fail_one_by_one_and_harm_no_other() -> Res
         )
         .await?
         .ok()?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_newer_rule_would_refuse_stays_and_is_no_failure_until_its_profile_changes()
+-> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.install().await?;
+    open_schema(&cluster).await?;
+    let bed = Bed::on(&cluster, "rule").await?;
+    let system: Namespace = Api::all(bed.admin.clone()).get("kube-system").await?;
+    let owner = Owner::Cluster(system.metadata.uid.context("no uid")?);
+    let spec =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 5, "nodeSelector": {"bed": "rule"}});
+    let read = parse_refused_spec(&spec).context("unreadable")?;
+    let file = read
+        .profile
+        .canonical()
+        .map_err(|finding| anyhow!("{finding:?}"))?;
+    // As an earlier version left it, which did not have the rule.
+    let mut store = Store::open(bed.root(), Some(&owner))?;
+    store.write(&bed.profile("p")?, &file, &anything())?;
+    drop(store);
+    eventually("the open schema to be in force", async || {
+        bed.apply("p", &spec).await
+    })
+    .await?;
+    bed.apply("fresh", &spec).await?;
+
+    let agent = bed.start_ready(NONE).await?;
+    bed.failed("fresh", "ErrnoMisplaced", 1).await?;
+    bed.reported("one failure", |report| {
+        ensure!(report.spec.failures.len() == 1 && report.spec.failures[0].total == 1);
+        ensure!(report.spec.profiles.contains(&bed.profile("p")?, &file.digest));
+        Ok(())
+    })
+    .await?;
+    assert_eq!(digest_of_file(&bed.file("p"))?, file.digest);
+
+    let mut changed = spec.clone();
+    changed["defaultErrnoRet"] = json!(6);
+    bed.apply("p", &changed).await?;
+    let failure = bed.failed("p", "ErrnoMisplaced", 2).await?;
+    assert_eq!(failure.live_digest, Some(file.digest.to_string()));
+    assert_eq!(digest_of_file(&bed.file("p"))?, file.digest);
+    agent.stop().await
+}
+
+/// Objects that no schema of ours lets through, as an older or a hostile one may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_are_no_profiles_fail_one_by_one_and_harm_no_other() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    open_schema(&cluster).await?;
     cluster.namespace("hostile").await?;
     let long = "a".repeat(253);
     for (name, rest) in [

@@ -2,8 +2,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::*;
+use crate::api::SeccompNodeReport;
+use crate::controller::status::STALLED;
 use crate::controller::testing::{invalid_verdict, labels, name, valid_verdict};
 use crate::profile::{Code, Digest, FieldPath, Finding};
+use crate::proof::{Refused, RefusedBy};
 
 /// A controller in a world of its own time.
 struct World {
@@ -317,6 +320,55 @@ fn what_an_earlier_controller_proved_stays_said_while_it_cannot_be_proven_again(
         restarted.prove(&unknown());
         assert_eq!(reason(&restarted.accept(), VALID), "TestLoadUnavailable");
     }
+}
+
+#[test]
+fn a_newer_controller_keeps_an_unchanged_profile_valid_that_its_rules_refuse_and_says_so_once() {
+    let digest = Digest::of(b"one");
+    let refused_now = Verdict::Invalid(Refused {
+        by: RefusedBy::Rule,
+        digest: Some(digest),
+        node_selector: Some(labels(&[])),
+        findings: Finding::new(Code::BadValue, FieldPath::root(), "no longer").into(),
+    });
+    let mut world = World::new();
+    world.join("a");
+    world.report("a", &[("team/web", "one")]);
+    world.apply("team/web", &json!({}));
+    world.prove(&valid_verdict("one", &[]));
+    world.accept();
+
+    let mut upgraded = World {
+        objects: world.objects,
+        version: world.version,
+        ..World::new()
+    };
+    upgraded.join("a");
+    upgraded.report("a", &[("team/web", "one")]);
+    upgraded.observe("team/web");
+    upgraded.prove(&refused_now);
+    let said = upgraded.accept();
+    assert_eq!(reason(&said, VALID), "ProvenBeforeNewerRule");
+    assert_eq!(reason(&said, READY), "Installed");
+    assert_eq!((said.findings.len(), find(&said, STALLED)), (1, None));
+    upgraded.pass(Duration::from_secs(3600));
+    upgraded.observe("team/web");
+    assert_eq!(upgraded.writes, []);
+
+    // A node that joins refuses it.
+    upgraded.join("b");
+    let failed = json!({"failures": [{"reason": "BadValue", "total": 1, "profiles": [
+        {"profile": "team/web", "generation": 1, "digest": digest.to_string(), "message": "no longer"},
+    ]}]});
+    let report: SeccompNodeReport = serde_json::from_value(failed).unwrap();
+    upgraded.event(Event::Report("b".to_owned(), Box::new(report.into())));
+    let said = upgraded.accept();
+    assert_eq!(find(&said, VALID).unwrap().status, ConditionStatus::True);
+    assert_eq!(reason(&said, READY), "InstallFailed");
+
+    upgraded.apply("team/web", &json!({"v": 2}));
+    upgraded.prove(&refused_now);
+    assert_eq!(reason(&upgraded.accept(), VALID), "BadValue");
 }
 
 #[test]
