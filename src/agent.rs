@@ -6,12 +6,13 @@
 //!                                  └─────► disk ───► report ──► outbox
 //! ```
 //!
-//! Decisions are pure (`plan`, `usage`, `report`); the rest is a thin shell around watches, `proof` and `store`.
+//! Decisions are pure (`plan`, `usage`, `report`, `listing`); the rest is a thin shell around watches, `proof` and `store`.
 //! One loop (`sync`) owns all state. It needs no controller, and goes on without the API server.
 
 mod backoff;
 mod catalogue;
 mod disk;
+mod listing;
 mod metrics;
 mod outbox;
 mod plan;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::filter::libseccomp_version;
 use crate::profile::{
@@ -219,6 +220,14 @@ impl Prover {
     }
 }
 
+/// Makes a proof in a task of its own: a bug that one profile wakes ends that proof and nothing else.
+pub async fn apart(proof: impl Future<Output = Verdict> + Send + 'static) -> Verdict {
+    let proof = AbortOnDropHandle::new(tokio::spawn(proof));
+    proof
+        .await
+        .unwrap_or_else(|error| Verdict::Unknown(format!("the proof itself failed, which is a bug: {error}")))
+}
+
 impl Refused {
     /// The finding to name first: the first that is Invalid.
     #[must_use]
@@ -248,6 +257,20 @@ fn ignored(unknown_names: &[String]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_proof_that_panics_is_no_verdict_on_the_profile_and_the_next_one_is_made() {
+        let verdict = apart(async { panic!("an index out of bounds") }).await;
+        let Verdict::Unknown(why) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert!(
+            why.contains("bug") && why.contains("an index out of bounds"),
+            "{why}"
+        );
+        let verdict = apart(async { Verdict::Unknown("starved".to_owned()) }).await;
+        assert!(matches!(verdict, Verdict::Unknown(why) if why == "starved"));
+    }
 
     #[test]
     fn the_cause_is_the_first_finding_that_makes_it_invalid() {

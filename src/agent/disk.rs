@@ -1,5 +1,12 @@
 //! The store, kept open: opened again when it failed, claimed when its owner is known, repaired when somebody
 //! changed it. A thin shell: every call that touches the disk runs on a thread that may block.
+//!
+//! First claimed, then repaired: a directory that may be another cluster's is not touched. Only where the API server
+//! cannot say which cluster this is, its marker is believed, so that files are kept through an outage.
+
+mod drift;
+mod retries;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,7 +18,10 @@ use super::plan::{Held, Live};
 use super::report::Aspect;
 use crate::api::ConditionStatus;
 use crate::profile::{Canonical, Digest, ProfileName};
-use crate::store::{DriftWatch, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
+use crate::store::{Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
+use drift::Drift;
+use retries::Retries;
+use trouble::{Trouble, reason};
 
 /// How soon after a change by others the directory is looked at: a burst is one look.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -38,14 +48,6 @@ impl Change {
     }
 }
 
-/// A file that could not be changed, and is tried again.
-#[derive(Debug)]
-struct Retry {
-    why: Held,
-    backoff: Backoff,
-    again: Instant,
-}
-
 /// The node's directory and all that is known about its state.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -54,21 +56,19 @@ pub(super) struct Disk {
     proof: ProvenWith,
     metrics: Metrics,
     owner: Option<Owner>,
+    /// Whether the API server could not say who the owner is.
+    unanswered: bool,
     /// `None` while it cannot be opened, and while a thread works on it.
     store: Option<Store>,
     /// Whether the store is known to be our cluster's.
     claimed: bool,
-    watch: Option<DriftWatch>,
-    /// Why there is no watch.
-    watch_error: Option<StoreError>,
+    drift: Drift,
     /// When to look at the whole directory.
     repair_at: Instant,
     /// Why it could not be opened or repaired.
-    store_error: Option<StoreError>,
-    /// Files that could not be changed.
-    held: BTreeMap<ProfileName, Retry>,
-    /// The trouble of the whole directory among these.
-    change_error: Option<StoreError>,
+    trouble: Option<Trouble>,
+    /// Changes that failed.
+    retries: Retries,
     retry: Backoff,
     retry_at: Instant,
 }
@@ -82,14 +82,13 @@ impl Disk {
             proof,
             metrics,
             owner: None,
+            unanswered: false,
             store: None,
             claimed: false,
-            watch: None,
-            watch_error: None,
+            drift: Drift::default(),
             repair_at: now,
-            store_error: None,
-            held: BTreeMap::new(),
-            change_error: None,
+            trouble: None,
+            retries: Retries::default(),
             retry: Backoff::new(FIRST_RETRY, LAST_RETRY),
             retry_at: now,
         }
@@ -101,6 +100,11 @@ impl Disk {
         self.retry_at = Instant::now();
     }
 
+    /// The API server does not say which cluster this is.
+    pub(super) fn belongs_to_nobody_known(&mut self) {
+        self.unanswered = true;
+    }
+
     /// Does what is due: opens, claims, repairs. An error is one that only a new process can mend.
     pub(super) async fn tend(&mut self) -> Result<(), StoreError> {
         if self.store.is_none() && self.retry_at <= Instant::now() {
@@ -109,10 +113,14 @@ impl Disk {
         if self.store.is_some() && !self.claimed && self.owner.is_some() && self.retry_at <= Instant::now() {
             self.claim().await?;
         }
-        if self.store.is_some() && self.repair_at <= Instant::now() {
+        if self.store.is_some() && self.may_repair() && self.repair_at <= Instant::now() {
             self.repair().await?;
         }
         Ok(())
+    }
+
+    fn may_repair(&self) -> bool {
+        self.claimed || (self.owner.is_none() && self.unanswered)
     }
 
     async fn open(&mut self) -> Result<(), StoreError> {
@@ -122,10 +130,10 @@ impl Disk {
             Some(Ok(store)) => {
                 tracing::info!(root = %self.root.display(), owner = %store.owner(), files = store.live().len(), "directory opened");
                 self.claimed = self.owner.as_ref() == Some(store.owner());
+                self.drift.start(&store);
                 self.store = Some(store);
-                self.store_error = None;
+                self.trouble = None;
                 self.retry.reset();
-                self.watch();
                 self.repair_at = Instant::now();
                 Ok(())
             }
@@ -134,7 +142,7 @@ impl Disk {
                 self.retry_at = Instant::now() + LAST_RETRY;
                 Ok(())
             }
-            Some(Err(error)) => self.fail_store(error),
+            Some(Err(error)) => self.fail(Trouble::Whole(error)),
             None => {
                 self.wait();
                 Ok(())
@@ -154,17 +162,19 @@ impl Disk {
             Some(Err(error)) => {
                 // Somebody else's directory: no business of ours, not even its repair.
                 self.close();
-                self.fail_store(error)
+                self.fail(Trouble::Whole(error))
             }
             None => Ok(()),
         }
     }
 
     async fn repair(&mut self) -> Result<(), StoreError> {
-        if self.watch.is_none() {
-            self.watch();
+        if !self.drift.is_watched()
+            && let Some(store) = &self.store
+        {
+            self.drift.start(store);
         }
-        let interval = if self.watch.is_some() {
+        let interval = if self.drift.is_watched() {
             self.rescan
         } else {
             self.rescan.min(POLL)
@@ -172,58 +182,35 @@ impl Disk {
         self.repair_at = Instant::now() + interval;
         match self.with(Store::repair).await {
             None => Ok(()),
-            Some(Err(error)) => self.fail_store(error),
+            Some(Err(error)) => self.fail(Trouble::Whole(error)),
             Some(Ok(repaired)) => {
                 self.metrics.repaired(&repaired);
                 log(&repaired);
-                match repaired.failed.into_iter().next() {
+                match Trouble::among(repaired.failed) {
                     None => {
-                        self.store_error = None;
+                        self.trouble = None;
                         Ok(())
                     }
-                    Some(error) => self.fail_store(error),
+                    Some(trouble) => self.fail(trouble),
                 }
             }
-        }
-    }
-
-    /// Starts to notice changes, or notes why not.
-    fn watch(&mut self) {
-        let Some(store) = &self.store else { return };
-        match store.watch() {
-            Ok(watch) => {
-                if self.watch_error.take().is_some() {
-                    tracing::info!("changes in the directory are noticed at once again");
-                }
-                self.watch = Some(watch);
-            }
-            Err(error) => self.fail_watch(error),
         }
     }
 
     /// Returns when there is something to tend to that others caused. Cancel safe.
     pub(super) async fn changed(&mut self) {
-        let Some(watch) = &mut self.watch else {
-            return std::future::pending().await;
-        };
-        match watch.changed().await {
-            Ok(()) => self.repair_at = self.repair_at.min(Instant::now() + SETTLE),
-            Err(error) => {
-                self.watch = None;
-                self.fail_watch(error);
-                self.repair_at = self.repair_at.min(Instant::now() + SETTLE);
-            }
-        }
+        self.drift.changed().await;
+        self.repair_at = self.repair_at.min(Instant::now() + SETTLE);
     }
 
-    /// When [`Disk::tend`] or [`Disk::change`] next has something to do, whatever happens.
-    pub(super) fn wake(&self) -> Instant {
+    /// When [`Disk::tend`] or [`Disk::change`] next has something to do, if nothing else happens.
+    pub(super) fn wake(&self) -> Option<Instant> {
         if self.store.is_none() {
-            return self.retry_at;
+            return Some(self.retry_at);
         }
-        let retries = self.held.values().map(|retry| retry.again);
         let claim = self.unclaimed().then_some(self.retry_at);
-        retries.chain(claim).fold(self.repair_at, Instant::min)
+        let repair = self.may_repair().then_some(self.repair_at);
+        [claim, repair, self.retries.wake()].into_iter().flatten().min()
     }
 
     fn unclaimed(&self) -> bool {
@@ -242,28 +229,22 @@ impl Disk {
 
     /// The files that it did not take, and why.
     pub(super) fn held(&self) -> BTreeMap<&ProfileName, &Held> {
-        self.held.iter().map(|(name, retry)| (name, &retry.why)).collect()
+        self.retries.held()
     }
 
     /// Whether a change of this file is to be tried now.
     pub(super) fn is_due(&self, name: &ProfileName) -> bool {
-        self.held
-            .get(name)
-            .is_none_or(|retry| retry.again <= Instant::now())
+        self.retries.is_due(name, Instant::now())
     }
 
     /// Makes the changes that are due, the first of them if there are many. One that fails holds up no other.
     /// Whether any was tried.
     pub(super) async fn change(&mut self, wanted: Vec<Change>) -> Result<bool, StoreError> {
-        let names: BTreeSet<&ProfileName> = wanted.iter().map(Change::name).collect();
-        self.held.retain(|name, _| names.contains(name));
-        if self.held.is_empty() {
-            self.change_error = None;
-        }
+        self.retries.retain(&wanted.iter().map(Change::name).collect());
         let mut changes = wanted;
         changes.retain(|change| self.is_due(change.name()));
         // Those that never failed go first, so that no number of others can keep them waiting.
-        changes.sort_by_key(|change| self.held.contains_key(change.name()));
+        changes.sort_by_key(|change| self.retries.has(change.name()));
         changes.truncate(BATCH);
         if changes.is_empty() {
             return Ok(false);
@@ -290,7 +271,7 @@ impl Disk {
     }
 
     fn changed_file(&mut self, change: &Change) {
-        self.held.remove(change.name());
+        self.retries.succeeded(change.name());
         match change {
             Change::Write(name, file) => {
                 tracing::info!(profile = %name, digest = %file.digest, "profile installed");
@@ -301,31 +282,13 @@ impl Disk {
                 self.metrics.removed();
             }
         }
-        if self.held.is_empty() {
-            self.change_error = None;
-        }
     }
 
     fn hold(&mut self, name: &ProfileName, error: StoreError) {
         self.metrics.store_failed(reason(&error));
-        let of_the_node = is_of_the_node(&error);
-        let why = if of_the_node {
-            Held::ByNode
-        } else {
-            Held::ByFile {
-                reason: reason(&error),
-                message: error.to_string(),
-            }
-        };
-        let before = self.held.remove(name).map(|retry| retry.backoff);
-        let mut backoff = before.unwrap_or_else(|| Backoff::new(FIRST_RETRY, LAST_RETRY));
-        let again = Instant::now() + backoff.wait();
-        self.held.insert(name.clone(), Retry { why, backoff, again });
-        if of_the_node {
-            if self.change_error.as_ref() != Some(&error) {
-                tracing::error!("{error}; trying again");
-            }
-            self.change_error = Some(error);
+        let message = error.to_string();
+        if self.retries.failed(name, error, Instant::now()) {
+            tracing::error!("{message}; trying again");
         }
     }
 
@@ -372,18 +335,9 @@ impl Disk {
 
     /// Whether the store takes writes.
     pub(super) fn writable(&self) -> Aspect {
-        match self.store_error.as_ref().or(self.change_error.as_ref()) {
-            // The agent before this one is about to end: nothing is wrong with the directory.
-            Some(error @ StoreError::Busy { .. }) => Aspect {
-                status: ConditionStatus::Unknown,
-                reason: reason(error),
-                message: error.to_string(),
-            },
-            Some(error) => Aspect {
-                status: ConditionStatus::False,
-                reason: reason(error),
-                message: error.to_string(),
-            },
+        let of_changes = || self.retries.of_the_node().cloned().map(Trouble::Whole);
+        match self.trouble.clone().or_else(of_changes) {
+            Some(trouble) => trouble.writable(),
             None if self.is_ours() => Aspect {
                 status: ConditionStatus::True,
                 reason: "Writable",
@@ -399,29 +353,19 @@ impl Disk {
 
     /// Whether changes by others are noticed at once.
     pub(super) fn watching(&self) -> Aspect {
-        match &self.watch_error {
-            None => Aspect {
-                status: ConditionStatus::True,
-                reason: "Inotify",
-                message: "Changes in the node's directory are noticed at once.".to_owned(),
-            },
-            Some(error) => Aspect {
-                status: ConditionStatus::False,
-                reason: "Polling",
-                message: error.to_string(),
-            },
-        }
+        self.drift.aspect()
     }
 
-    fn fail_store(&mut self, error: StoreError) -> Result<(), StoreError> {
+    fn fail(&mut self, trouble: Trouble) -> Result<(), StoreError> {
+        let error = trouble.error();
         if matches!(error, StoreError::RootGone { .. }) {
-            return Err(error);
+            return Err(error.clone());
         }
-        self.metrics.store_failed(reason(&error));
-        if self.store_error.as_ref() != Some(&error) {
+        self.metrics.store_failed(reason(error));
+        if self.trouble.as_ref() != Some(&trouble) {
             tracing::error!("{error}; trying again");
         }
-        self.store_error = Some(error);
+        self.trouble = Some(trouble);
         self.wait();
         Ok(())
     }
@@ -432,17 +376,9 @@ impl Disk {
         self.repair_at = self.repair_at.min(at);
     }
 
-    fn fail_watch(&mut self, error: StoreError) {
-        if self.watch_error.as_ref() != Some(&error) {
-            tracing::warn!("{error}");
-        }
-        self.watch_error = Some(error);
-        self.repair_at = self.repair_at.min(Instant::now() + POLL);
-    }
-
     fn close(&mut self) {
         self.store = None;
-        self.watch = None;
+        self.drift.stop();
         self.claimed = false;
     }
 
@@ -488,29 +424,63 @@ fn log(repaired: &Repaired) {
     }
 }
 
-/// Whether every file of the directory has this trouble.
-fn is_of_the_node(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::NoSpace(_)
-            | StoreError::ReadOnly(_)
-            | StoreError::NotOurs { .. }
-            | StoreError::OtherOwner { .. }
-    )
-}
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
-/// Of a condition.
-fn reason(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::NotOurs { .. } => "NotOurs",
-        StoreError::OtherOwner { .. } => "OtherOwner",
-        StoreError::NoOwner { .. } => "NoOwner",
-        StoreError::Busy { .. } => "Busy",
-        StoreError::RootGone { .. } => "RootGone",
-        StoreError::WatchLimit(_) => "WatchLimit",
-        StoreError::NoSpace(_) => "DiskFull",
-        StoreError::ReadOnly(_) => "ReadOnly",
-        StoreError::Denied(_) => "PermissionDenied",
-        StoreError::Io(_) => "InputOutput",
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_opened_for_the_moment_may_be_writable_and_is_once_it_opens() {
+        let node = tempfile::tempdir().unwrap();
+        let root = node.path().join("seccomp");
+        // A link to itself: neither there nor gone.
+        symlink("seccomp", &root).unwrap();
+        let metrics = Metrics::register(&mut Registry::default());
+        let proof = ProvenWith::here(String::new());
+        let mut disk = Disk::new(root.clone(), POLL, proof, metrics);
+        disk.belongs_to("cluster".to_owned());
+        disk.tend().await.unwrap();
+        let aspect = disk.writable();
+        assert_eq!(
+            (aspect.status, aspect.reason),
+            (ConditionStatus::Unknown, "InputOutput"),
+            "{}",
+            aspect.message
+        );
+        fs::remove_file(&root).unwrap();
+        fs::create_dir(&root).unwrap();
+        while !disk.is_ours() {
+            tokio::time::sleep_until(disk.wake().unwrap().into()).await;
+            disk.tend().await.unwrap();
+        }
+        assert_eq!(disk.writable().status, ConditionStatus::True);
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_repaired_once_it_is_claimed_or_nobody_can_say_whose_it_is() {
+        for answered in [true, false] {
+            let node = tempfile::tempdir().unwrap();
+            let owner = Owner::Cluster("ours".to_owned());
+            drop(Store::open(node.path(), Some(&owner)).unwrap());
+            let stray = node.path().join("callgate/stray");
+            fs::write(&stray, "").unwrap();
+            let metrics = Metrics::register(&mut Registry::default());
+            let proof = ProvenWith::here(String::new());
+            let mut disk = Disk::new(node.path().to_owned(), POLL, proof, metrics);
+            disk.tend().await.unwrap();
+            disk.tend().await.unwrap();
+            assert!(disk.is_open() && stray.exists());
+            if answered {
+                disk.belongs_to("ours".to_owned());
+            } else {
+                disk.belongs_to_nobody_known();
+            }
+            disk.tend().await.unwrap();
+            assert!(!stray.exists(), "answered: {answered}");
+        }
     }
 }

@@ -189,14 +189,16 @@ fn install(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, desired: &Des
     match desired.state {
         State::Unproven { digest, .. } | State::Proven(digest)
             if is_recorded(digest) && live.is_some_and(|live| live.ours) => {}
-        State::Proven(digest) => write(plan, facts, name, |reason, message| {
-            failed(Some(digest), reason, message)
-        }),
+        State::Proven(digest) => {
+            write(plan, facts, name, |reason, message| {
+                failed(Some(digest), reason, message)
+            });
+        }
         // The proof of a live file is in the store's record: to adopt it takes no other.
         State::Unproven { digest, .. } if is_recorded(digest) => {
             write(plan, facts, name, |reason, message| {
                 failed(Some(digest), reason, message)
-            })
+            });
         }
         State::Unproven { digest, attempt } => {
             match attempt {

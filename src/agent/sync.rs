@@ -4,7 +4,6 @@
 //! comes back as an event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -12,16 +11,17 @@ use tokio::task::JoinSet;
 
 use super::catalogue::{Catalogue, Question, Version};
 use super::disk::{self, Disk};
+use super::listing::Listing;
 use super::outbox::Outbox;
 use super::plan::{self, Failed, Plan};
 use super::report::{self, Aspect};
 use super::usage::Usage;
-use super::watch::{self, Change, NodeFacts, Seen, Watched};
+use super::watch::{self, Change, NodeFacts, Seen, Trouble, Watched};
 use super::{Config, Error, Metrics};
 use crate::api::{ConditionStatus, LiveSet, NodeCondition, Versions};
 use crate::filter::libseccomp_version;
 use crate::profile::ProfileName;
-use crate::proof::{Prover, Verdict};
+use crate::proof::{Prover, Verdict, apart};
 use crate::store::ProvenWith;
 use crate::telemetry::{Health, Heartbeat};
 
@@ -49,7 +49,7 @@ pub(super) struct Agent {
     pods: Listing<String>,
     node: Option<NodeFacts>,
     /// What each watch cannot do.
-    troubles: BTreeMap<Watched, String>,
+    troubles: BTreeMap<Watched, Trouble>,
 
     disk: Disk,
     plan: Plan,
@@ -174,8 +174,11 @@ impl Agent {
             Seen::Node(Change::Begin | Change::End) => {}
             Seen::Report(change) => self.outbox.see(change),
             Seen::Cluster(uid) => self.disk.belongs_to(uid),
-            Seen::Trouble(what, Some(message)) => {
-                self.troubles.insert(what, message);
+            Seen::Trouble(what, Some(trouble)) => {
+                if what == Watched::Cluster {
+                    self.disk.belongs_to_nobody_known();
+                }
+                self.troubles.insert(what, trouble);
             }
             Seen::Trouble(what, None) => {
                 self.troubles.remove(&what);
@@ -220,7 +223,7 @@ impl Agent {
 
         let wakes = [
             Some(now + PULSE),
-            Some(self.disk.wake()),
+            self.disk.wake(),
             self.plan.wake,
             self.usage.next_expiry(),
             self.outbox.wake(),
@@ -254,10 +257,7 @@ impl Agent {
             let prover = self.prover.clone();
             let tenant = name.namespace().to_owned();
             self.answers.spawn(async move {
-                // In a task of its own, so that a panic is this profile's trouble and no other's.
-                let proof = tokio::spawn(async move { prover.prove(&tenant, read).await }).await;
-                let verdict =
-                    proof.unwrap_or_else(|error| Verdict::Unknown(format!("the proof ended early: {error}")));
+                let verdict = apart(async move { prover.prove(&tenant, read).await }).await;
                 Answer {
                     name,
                     version,
@@ -344,15 +344,37 @@ impl Agent {
             (self.profiles.complete, Watched::Profiles, "the profiles"),
             (self.pods.complete, Watched::Pods, "the pods of this node"),
         ];
+        let refused = [
+            (Watched::Profiles, "ProfilesNotReadable"),
+            (Watched::Pods, "PodsNotReadable"),
+        ]
+        .into_iter()
+        .find_map(|(watched, reason)| {
+            let trouble = self.troubles.get(&watched).filter(|trouble| trouble.is_refusal);
+            trouble.map(|trouble| (reason, trouble))
+        });
         match missing.into_iter().find(|(complete, ..)| !complete) {
             Some((_, watched, what)) => Aspect {
                 status: ConditionStatus::False,
                 reason: "NotSynced",
                 message: match self.troubles.get(&watched) {
-                    Some(trouble) => trouble.clone(),
+                    Some(trouble) => trouble.message.clone(),
                     None => format!("Not all of {what} have been seen yet."),
                 },
             },
+            // It was synced, and a rollout need not wait for it; what changed since is not seen.
+            None if self.health.is_ready()
+                && let Some((reason, trouble)) = refused =>
+            {
+                Aspect {
+                    status: ConditionStatus::True,
+                    reason,
+                    message: format!(
+                        "Every profile was dealt with once; what changes now is not seen, so no file is removed: {}",
+                        trouble.message
+                    ),
+                }
+            }
             None if self.health.is_ready() => Aspect {
                 status: ConditionStatus::True,
                 reason: "Synced",
@@ -383,72 +405,5 @@ impl Agent {
                         .to_owned(),
             }
         }
-    }
-}
-
-/// Tells what a list that was interrupted or repeated no longer names.
-#[derive(Debug)]
-struct Listing<K> {
-    /// Whether there was a whole list ever.
-    complete: bool,
-    named: Option<BTreeSet<K>>,
-}
-
-impl<K> Default for Listing<K> {
-    fn default() -> Self {
-        Self {
-            complete: false,
-            named: None,
-        }
-    }
-}
-
-impl<K: Clone + Ord + Hash> Listing<K> {
-    fn begin(&mut self) {
-        self.named = Some(BTreeSet::new());
-    }
-
-    fn saw(&mut self, key: &K) {
-        if let Some(named) = &mut self.named {
-            named.insert(key.clone());
-        }
-    }
-
-    /// Whether what is known is all there is: a whole list was seen, and none is under way.
-    fn is_whole(&self) -> bool {
-        self.complete && self.named.is_none()
-    }
-
-    /// All that the list named, if there was one.
-    fn end(&mut self) -> Option<BTreeSet<K>> {
-        self.complete |= self.named.is_some();
-        self.named.take()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_names_all_there_is_once_it_is_whole() {
-        let mut listing = Listing::default();
-        listing.begin();
-        listing.saw(&"a");
-        assert!(!listing.complete);
-        // Interrupted, and begun again.
-        listing.begin();
-        listing.saw(&"b");
-        listing.saw(&"c");
-        assert!(!listing.is_whole());
-        assert_eq!(listing.end(), Some(BTreeSet::from(["b", "c"])));
-        assert!(listing.complete && listing.is_whole());
-        listing.begin();
-        assert!(listing.complete && !listing.is_whole());
-        listing.end();
-        // Changes between lists name nothing.
-        listing.saw(&"d");
-        assert_eq!(listing.end(), None);
-        assert!(listing.complete);
     }
 }

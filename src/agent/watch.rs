@@ -52,7 +52,16 @@ pub(super) enum Seen {
     /// Which cluster this is: the uid of its namespace kube-system.
     Cluster(String),
     /// What a watch cannot do, or that it can again.
-    Trouble(Watched, Option<String>),
+    Trouble(Watched, Option<Trouble>),
+}
+
+/// Why a watch does not show what there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// What is wrong and what to do.
+    pub(super) message: String,
+    /// Whether the API server said so itself: then it takes a person to mend it.
+    pub(super) is_refusal: bool,
 }
 
 /// One step of a watch.
@@ -242,7 +251,7 @@ struct Teller {
     what: Watched,
     sender: mpsc::Sender<Seen>,
     metrics: Metrics,
-    told: Option<String>,
+    told: Option<Trouble>,
 }
 
 impl Teller {
@@ -261,21 +270,21 @@ impl Teller {
 
     async fn trouble(&mut self, error: &watcher::Error) -> bool {
         self.metrics.watch_failed(self.what);
-        let Some(message) = explain(self.what, error) else {
+        let Some(trouble) = explain(self.what, error) else {
             return true;
         };
-        if self.told.as_ref() == Some(&message) {
+        if self.told.as_ref() == Some(&trouble) {
             return true;
         }
-        tracing::error!(resource = self.what.as_str(), "{message}; trying again");
-        self.told = Some(message.clone());
-        self.send(Seen::Trouble(self.what, Some(message))).await
+        tracing::error!(resource = self.what.as_str(), "{}; trying again", trouble.message);
+        self.told = Some(trouble.clone());
+        self.send(Seen::Trouble(self.what, Some(trouble))).await
     }
 }
 
 /// What is wrong and what to do; `None` where nothing is: the API server has forgotten where the watch stood, and
 /// a list follows.
-fn explain(what: Watched, error: &watcher::Error) -> Option<String> {
+fn explain(what: Watched, error: &watcher::Error) -> Option<Trouble> {
     let resource = what.as_str();
     let status = match error {
         watcher::Error::WatchError(status)
@@ -285,18 +294,22 @@ fn explain(what: Watched, error: &watcher::Error) -> Option<String> {
         watcher::Error::InitialListFailed(source)
         | watcher::Error::WatchStartFailed(source)
         | watcher::Error::WatchFailed(source) => {
-            return Some(format!(
-                "cannot read {resource}: the API server cannot be reached: {}",
-                chain(source)
-            ));
+            return Some(Trouble {
+                message: format!(
+                    "cannot read {resource}: the API server cannot be reached: {}",
+                    chain(source)
+                ),
+                is_refusal: false,
+            });
         }
         watcher::Error::NoResourceVersion => {
-            return Some(format!(
-                "cannot watch {resource}: the API server gave no resourceVersion"
-            ));
+            return Some(Trouble {
+                message: format!("cannot watch {resource}: the API server gave no resourceVersion"),
+                is_refusal: true,
+            });
         }
     };
-    Some(match status.code {
+    let message = match status.code {
         410 => return None,
         401 => format!(
             "cannot read {resource}: the API server does not know this token ({})",
@@ -314,6 +327,10 @@ fn explain(what: Watched, error: &watcher::Error) -> Option<String> {
             "cannot read {resource}: the API server answers {code}: {}",
             status.message
         ),
+    };
+    Some(Trouble {
+        message,
+        is_refusal: true,
     })
 }
 
@@ -341,7 +358,11 @@ mod tests {
             (Watched::Node, 401, ["nodes", "token"]),
             (Watched::Cluster, 500, ["namespaces", "answers 500: said so"]),
         ] {
-            let text = explain(what, &answer(code)).unwrap();
+            let Trouble {
+                message: text,
+                is_refusal,
+            } = explain(what, &answer(code)).unwrap();
+            assert!(is_refusal);
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
             assert!(text.contains("said so"), "{text}");
         }
@@ -355,7 +376,11 @@ mod tests {
     #[test]
     fn an_error_is_told_with_its_causes() {
         let error = kube::Error::Service("connection refused".into());
-        let text = explain(Watched::Pods, &watcher::Error::WatchStartFailed(error)).unwrap();
+        let Trouble {
+            message: text,
+            is_refusal,
+        } = explain(Watched::Pods, &watcher::Error::WatchStartFailed(error)).unwrap();
+        assert!(!is_refusal);
         assert!(
             text.contains("cannot be reached") && text.contains("connection refused"),
             "{text}"

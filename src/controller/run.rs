@@ -23,7 +23,7 @@ use super::status::patch;
 use super::watch::watch_all;
 use super::{Config, Error, Metrics};
 use crate::api::{RawSeccompProfile, SeccompProfileStatus};
-use crate::proof::{Prover, Verdict};
+use crate::proof::{Prover, Verdict, apart};
 use crate::telemetry::Health;
 
 const FIELD_MANAGER: &str = "callgate-controller";
@@ -124,12 +124,10 @@ impl Tasks {
             Action::Prove(version, spec) => {
                 let prover = self.prover.clone();
                 self.proofs.spawn(async move {
-                    // A task of its own: a bug that one profile wakes must not end the service for all.
-                    let proof = AbortOnDropHandle::new(tokio::spawn(prove(prover, version.clone(), spec)));
-                    let verdict = proof.await.unwrap_or_else(|error| {
-                        tracing::error!(profile = version.key, %error, "the proof failed; this is a bug");
-                        Verdict::Unknown("the proof itself failed, which is a bug".to_owned())
-                    });
+                    let verdict = apart(prove(prover, version.clone(), spec)).await;
+                    if let Verdict::Unknown(reason) = &verdict {
+                        tracing::warn!(profile = version.key, "not proven, to be tried again: {reason}");
+                    }
                     metrics.proven(&verdict);
                     Event::Proven(version, Box::new(verdict))
                 });

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use callgate::api::{ConditionStatus, NodeCondition};
 use callgate::store::{Owner, Store};
-use harness::eventually;
+use harness::{Cluster, eventually};
 
 use crate::bed::{Bed, NONE, anything, canonical, errno};
 
@@ -77,14 +77,17 @@ async fn a_directory_of_another_cluster_is_left_alone() -> Result<()> {
     let mut theirs = Store::open(bed.root(), Some(&Owner::Cluster("another-cluster".to_owned())))?;
     theirs.write(&bed.profile("theirs")?, &file, &anything())?;
     drop(theirs);
+    let stray = bed.root().join("callgate/stray");
+    fs::write(&stray, "")?;
+    fs::write(bed.file("theirs"), "altered")?;
     let agent = bed.start(NONE)?;
     bed.apply("p", &errno(2, "mount")).await?;
     let message = bed
         .condition(NodeCondition::StoreWritable, ConditionStatus::False, "OtherOwner")
         .await?;
     assert!(message.contains("another-cluster"), "{message}");
-    assert!(bed.file("theirs").exists());
-    assert!(!bed.file("p").exists());
+    assert!(stray.exists() && !bed.file("p").exists());
+    assert_eq!(fs::read_to_string(bed.file("theirs"))?, "altered");
     agent.stop().await
 }
 
@@ -179,30 +182,107 @@ async fn a_directory_that_another_agent_still_holds_is_waited_for_and_the_report
     after.stop().await
 }
 
-/// A small file system over a directory, for as long as this lives.
-struct SmallDisk<'a>(&'a Path);
+/// Something mounted on a path, for as long as this lives.
+struct Mounted<'a>(&'a Path);
 
-impl<'a> SmallDisk<'a> {
-    fn over(directory: &'a Path) -> Result<Self> {
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=128k,mode=755", "tmpfs"])
-            .arg(directory)
-            .status()?;
-        ensure!(mount.success(), "a small disk must be mounted, which takes root");
-        Ok(Self(directory))
+impl<'a> Mounted<'a> {
+    fn small_disk(directory: &'a Path) -> Result<Self> {
+        Self::on(directory, &["-t", "tmpfs", "-o", "size=128k,mode=755", "tmpfs"])
+    }
+
+    fn on(path: &'a Path, what: &[&str]) -> Result<Self> {
+        let mount = Command::new("mount").args(what).arg(path).status()?;
+        ensure!(mount.success(), "mount(8) failed; it takes root");
+        Ok(Self(path))
     }
 }
 
-impl Drop for SmallDisk<'_> {
+impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_something_is_mounted_on_fails_alone_and_heals_once_it_is_free() -> Result<()> {
+    let bed = Bed::new("blocked").await?;
+    let agent = bed.start_ready(NONE).await?;
+    let (old, new) = (errno(1, "mount"), errno(2, "mount"));
+    bed.apply("p", &old).await?;
+    bed.live("p", &old).await?;
+    let (file, foreign) = (bed.file("p"), bed.root().join("theirs"));
+    fs::write(&foreign, "theirs")?;
+    let mounted = Mounted::on(&file, &["--bind", &foreign.to_string_lossy()])?;
+
+    let generation = bed.apply("p", &new).await?;
+    let failure = bed.failed("p", "InputOutput", generation).await?;
+    assert!(failure.message.contains(&*file.to_string_lossy()), "{failure:?}");
+    bed.apply("q", &new).await?;
+    bed.live("q", &new).await?;
+    // Not False: the directory takes files, and a rollout elsewhere in it is no failure.
+    bed.condition(
+        NodeCondition::StoreWritable,
+        ConditionStatus::Unknown,
+        "InputOutput",
+    )
+    .await?;
+    assert_eq!(fs::read_to_string(&foreign)?, "theirs");
+
+    drop(mounted);
+    bed.installed("p", &new).await?;
+    bed.live("p", &new).await?;
+    bed.condition(NodeCondition::StoreWritable, ConditionStatus::True, "Writable")
+        .await?;
+    agent.stop().await
+}
+
+const LIMITED: &str = "CALLGATE_TEST_LIMITED_AGENT";
+const INSTANCES: &str = "/proc/sys/user/max_inotify_instances";
+
+/// Not a test of its own: runs in the user namespace that the next test makes.
+#[tokio::test(flavor = "multi_thread")]
+async fn limited_agent() -> Result<()> {
+    if std::env::var_os(LIMITED).is_none() {
+        return Ok(());
+    }
+    let cluster = Cluster::start().await?;
+    cluster.install().await?;
+    let bed = Bed::on(&cluster, "limited").await?;
+    fs::write(INSTANCES, "0")?;
+    let agent = bed.start_ready(NONE).await?;
+    let message = bed
+        .condition(NodeCondition::DriftWatch, ConditionStatus::False, "Polling")
+        .await?;
+    assert!(message.contains("fs.inotify.max_user_instances"), "{message}");
+    let spec = errno(1, "mount");
+    bed.apply("p", &spec).await?;
+    bed.installed("p", &spec).await?;
+    fs::write(bed.file("p"), "{}")?;
+    bed.installed("p", &spec).await?;
+
+    fs::write(INSTANCES, "1000")?;
+    bed.condition(NodeCondition::DriftWatch, ConditionStatus::True, "Inotify")
+        .await?;
+    agent.stop().await
+}
+
+#[test]
+fn without_inotify_the_directory_is_looked_at_instead_and_a_condition_says_so() -> Result<()> {
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user"])
+        .arg(std::env::current_exe()?)
+        .args(["--exact", "directory::limited_agent"])
+        .env(LIMITED, "1")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && said.contains("1 passed"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_one_condition_and_what_waited_for_room_is_then_installed() -> Result<()> {
     let bed = Bed::new("full").await?;
-    let _disk = SmallDisk::over(bed.root())?;
+    let _disk = Mounted::small_disk(bed.root())?;
     let agent = bed.start_ready(NONE).await?;
     let filler = bed.root().join("filler");
     let mut room = fs::File::create(&filler)?;

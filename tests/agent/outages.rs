@@ -3,9 +3,12 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use callgate::api::{ConditionStatus, NodeCondition};
 use harness::{AGENT_SERVICE_ACCOUNT, Cluster, NAMESPACE};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, ObjectMeta, PostParams};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
 
 use crate::bed::{Bed, LONG, NONE, errno};
 
@@ -78,6 +81,55 @@ async fn definitions_and_rights_that_are_missing_are_waited_for() -> Result<()> 
     bed.installed("p", &spec).await?;
     agent.ready().await?;
     bed.live("p", &spec).await?;
+    agent.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_pods_may_not_be_read_no_file_is_removed_and_the_report_says_why() -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    cluster.install().await?;
+    let bed = Bed::on(&cluster, "blind").await?;
+    let agent = bed.start_ready(NONE).await?;
+    let spec = errno(1, "mount");
+    bed.apply("p", &spec).await?;
+    bed.live("p", &spec).await?;
+
+    let roles = Api::<ClusterRole>::all(bed.admin.clone());
+    let granted = roles.get("callgate-agent").await?.rules;
+    let mut without = granted.clone().unwrap_or_default();
+    for rule in &mut without {
+        rule.resources
+            .iter_mut()
+            .for_each(|names| names.retain(|name| name != "pods"));
+    }
+    let grant = async |rules: &_| {
+        let patch = Patch::Merge(json!({"rules": rules}));
+        roles
+            .patch("callgate-agent", &PatchParams::default(), &patch)
+            .await
+    };
+    grant(&Some(without)).await?;
+    // A watch that is open stays open; the next one is refused.
+    cluster.stop_apiserver()?;
+    cluster.start_apiserver().await?;
+    let message = bed
+        .condition(NodeCondition::Synced, ConditionStatus::True, "PodsNotReadable")
+        .await?;
+    assert!(
+        message.contains("may not read pods") && message.contains("no file is removed"),
+        "{message}"
+    );
+    bed.delete("p").await?;
+    bed.caught_up().await?;
+    assert!(
+        bed.file("p").exists(),
+        "removed while nobody knew whether a pod uses it"
+    );
+
+    grant(&granted).await?;
+    bed.gone("p").await?;
+    bed.condition(NodeCondition::Synced, ConditionStatus::True, "Synced")
+        .await?;
     agent.stop().await
 }
 
