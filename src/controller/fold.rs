@@ -57,6 +57,9 @@ const NOT_LISTED: &str = "NotInstalled";
 const NOT_LISTED_MESSAGE: &str = "It is not there, and more profiles failed on the node than its report has room for: \
                                   see the log of the agent on that node.";
 
+/// What is known of nodes that had more failures than their reports have room for.
+const MAY_STAY: &str = "An earlier version may be live, unreported among too many failures, on";
+
 /// How far the judged generation of the profile `key` (NAMESPACE/NAME) has come. `previous` is the status
 /// as it stands: it remembers whether this generation was ready once.
 pub(super) fn fold(
@@ -184,6 +187,11 @@ impl<'a> Progress<'a> {
             let Some(report) = node.report.as_ref().filter(|report| report.synced) else {
                 continue;
             };
+            // Live is live, also where an earlier object of the same name and bytes put it there: the agent keeps
+            // the file for the grace, and for good once it has seen the new object. Only where the grace ends in
+            // that very moment does the file go and come back, and the kubelet tries a container again that it
+            // could not start meanwhile. To close that gap would take a report per node and object that says that
+            // nothing has changed.
             if report.live.contains_key(wanted) {
                 live = true;
             } else if node.is_reachable() {
@@ -200,8 +208,13 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// The nodes that could not install a profile, by reason and by what they have instead.
-struct Failures<'a>(BTreeMap<(&'a str, Option<Digest>), Group<'a>>);
+/// The nodes that could not install a profile.
+struct Failures<'a> {
+    /// By reason and by what they have instead.
+    groups: BTreeMap<(&'a str, Option<Digest>), Group<'a>>,
+    /// How many more nodes had more failures than their reports have room for, and so do not say what they have.
+    unlisted: usize,
+}
 
 struct Group<'a> {
     /// In the order of their names.
@@ -213,6 +226,7 @@ struct Group<'a> {
 impl<'a> Failures<'a> {
     fn collect(key: &str, wanted: Option<&LiveKey>, judgement: &Judgement, nodes: &'a Nodes) -> Self {
         let mut groups = BTreeMap::new();
+        let mut unlisted = 0;
         let selected = nodes
             .troubled()
             .filter(|(_, node)| node.is_selected(&judgement.selector));
@@ -226,22 +240,24 @@ impl<'a> Failures<'a> {
                     })
                     .nodes
                     .push(node_name);
+            } else if node.is_silent_about(key) {
+                unlisted += 1;
             }
         }
-        Self(groups)
+        Self { groups, unlisted }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.groups.is_empty()
     }
 
     fn total(&self) -> usize {
-        self.0.values().map(|group| group.nodes.len()).sum()
+        self.groups.values().map(|group| group.nodes.len()).sum()
     }
 
     /// The largest group first; of equal ones the one with the first node.
     fn sorted(&self) -> Vec<(&(&'a str, Option<Digest>), &Group<'a>)> {
-        let mut groups: Vec<_> = self.0.iter().collect();
+        let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by_key(|(_, group)| (std::cmp::Reverse(group.nodes.len()), group.nodes[0]));
         groups
     }
@@ -273,15 +289,17 @@ impl<'a> Failures<'a> {
                 Some(format!("{} on {}", short(&(*live)?), enumerate(&group.nodes)))
             })
             .collect();
-        let not_installed = "Not installed: the profile is invalid, see condition Valid.";
-        if stays.is_empty() {
-            not_installed.to_owned()
-        } else {
-            format!(
-                "{not_installed} The last good version stays in place: {}.",
+        let mut parts = vec!["Not installed: the profile is invalid, see condition Valid.".to_owned()];
+        if !stays.is_empty() {
+            parts.push(format!(
+                "The last good version stays in place: {}.",
                 stays.join("; ")
-            )
+            ));
         }
+        if self.unlisted > 0 {
+            parts.push(format!("{MAY_STAY} {}.", count(self.unlisted, "node")));
+        }
+        parts.join(" ")
     }
 
     fn rollout(&self, ready: ConditionStatus, reason: &str, message: &str) -> Rollout {
@@ -365,10 +383,13 @@ impl Rollout {
                 })
                 .collect()
         };
+        // Once it is known that there are nodes whose failure is not listed, that is worth a write; how many is not.
+        let may_stay = |message: &str| message.contains(MAY_STAY);
         // Whether anybody can be waited for depends on pods that come and go.
         let waiting = |reason: &str| matches!(reason, INSTALLING | NO_AGENT);
         ready.status == self.ready
             && (ready.reason == self.reason || (waiting(&ready.reason) && waiting(&self.reason)))
+            && may_stay(&ready.message) == may_stay(&self.message)
             && set(&self.failures) == set(&previous.failures)
             && self.failures_total == previous.failures_total.unwrap_or(0)
     }

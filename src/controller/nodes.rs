@@ -181,6 +181,13 @@ impl Node {
             .is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
     }
 
+    /// Whether more profiles failed here than its report has room for, and this one is not among those listed.
+    pub(super) fn is_silent_about(&self, key: &str) -> bool {
+        self.report
+            .as_ref()
+            .is_some_and(|report| report.has_unlisted && !report.failures.contains_key(key))
+    }
+
     /// Whether its agent is up: a report of one that is not may be old.
     pub(super) const fn is_reachable(&self) -> bool {
         self.ready_pods > 0

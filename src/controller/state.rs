@@ -1,29 +1,29 @@
 //! All that the controller knows, and what it does next. Pure: time and events come in, actions go out.
 
+mod profile;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
 
 use super::event::{Action, Event, ObjectVersion, Watched, namespace_of};
 use super::fold::fold;
-use super::judge::{Judgement, judge, judge_name};
-use super::nodes::{Affected, Nodes, Report};
-use super::pace::{Budget, pause};
+use super::judge::judge_name;
+use super::nodes::{Affected, Nodes};
+use super::pace::pause;
 use super::status::{READY, VALID, compose, find};
-use crate::api::{ConditionStatus, LiveSet, RawSeccompProfile, SeccompProfileStatus};
-use crate::profile::{InvalidName, ProfileName};
+use crate::api::{ConditionStatus, RawSeccompProfile};
+use crate::profile::ProfileName;
 use crate::proof::Verdict;
+use profile::{Profile, Proof};
 
 /// How long the first write of a generation waits for nodes that may be about to complete the rollout: with few
 /// nodes, one write then says both that it is valid and that it is ready.
 const COMBINE: Duration = Duration::from_millis(75);
 /// Proofs under way for one namespace. Those of different namespaces do not wait for each other.
 const PROOFS_PER_NAMESPACE: usize = 8;
-/// Proofs without a result after which status says so.
-const UNKNOWN_AFTER: u32 = 2;
 
 /// What the controller knows.
 #[derive(Debug, Default)]
@@ -38,40 +38,6 @@ pub(super) struct State {
     /// By namespace: how many proofs are under way, and whose are not.
     proving: HashMap<String, usize>,
     waiting: HashMap<String, VecDeque<String>>,
-}
-
-#[derive(Debug)]
-struct Profile {
-    name: Result<ProfileName, InvalidName>,
-    uid: String,
-    generation: i64,
-    resource_version: u64,
-    /// As the API server has it, our own last write included.
-    status: SeccompProfileStatus,
-    proof: Proof,
-    /// Of this generation.
-    judgement: Option<Judgement>,
-    judged_at: Instant,
-    writing: bool,
-    budget: Budget,
-    failed_writes: u32,
-    write_after: Instant,
-}
-
-/// How far the proof of a profile's generation is.
-#[derive(Debug)]
-enum Proof {
-    /// To be made, not before this time.
-    Wanted {
-        spec: Arc<Value>,
-        after: Instant,
-        failures: u32,
-    },
-    /// Under way, for the generation that the [`ObjectVersion`] of the action names. The spec is kept in case
-    /// nothing comes of it.
-    Running { spec: Arc<Value>, failures: u32 },
-    /// Made. What is large is no longer needed.
-    Done,
 }
 
 impl State {
@@ -201,24 +167,10 @@ impl State {
                 profile.want(object.spec, now);
             }
         } else {
-            let profile = Profile {
-                name: ProfileName::new(namespace, name),
-                uid,
-                generation,
-                resource_version: resource_version.unwrap_or_default(),
-                status,
-                proof: Proof::Wanted {
-                    spec: Arc::new(object.spec),
-                    after: now,
-                    failures: 0,
-                },
-                judgement: None,
-                judged_at: now,
-                writing: false,
-                budget: Budget::full(now),
-                failed_writes: 0,
-                write_after: now,
-            };
+            let mut profile = Profile::new(ProfileName::new(namespace, name), uid, object.spec, now);
+            profile.generation = generation;
+            profile.resource_version = resource_version.unwrap_or_default();
+            profile.status = status;
             self.profiles.insert(key.clone(), profile);
         }
         self.dirty.insert(key);
@@ -359,80 +311,6 @@ impl State {
         }
         profile.writing = true;
         Some(Action::Write(profile.version(key), Box::new(status)))
-    }
-}
-
-impl Profile {
-    fn version(&self, key: &str) -> ObjectVersion {
-        ObjectVersion {
-            key: key.to_owned(),
-            uid: self.uid.clone(),
-            generation: self.generation,
-        }
-    }
-
-    /// There is a new generation to prove. One proof at a time: what runs is waited for, and its result dropped.
-    fn want(&mut self, spec: Value, now: Instant) {
-        let spec = Arc::new(spec);
-        self.judgement = None;
-        self.budget = Budget::full(now);
-        self.proof = match self.proof {
-            Proof::Running { .. } => Proof::Running { spec, failures: 0 },
-            Proof::Wanted { .. } | Proof::Done => Proof::Wanted {
-                spec,
-                after: now,
-                failures: 0,
-            },
-        };
-    }
-
-    fn take_verdict(&mut self, generation: i64, verdict: &Verdict, now: Instant) {
-        let (Proof::Running { spec, failures }, Ok(name)) = (&self.proof, &self.name) else {
-            return;
-        };
-        let (spec, mut failures, mut after) = (Arc::clone(spec), *failures, now);
-        if generation == self.generation {
-            let judgement = judge(name, generation, verdict);
-            if judgement.valid != ConditionStatus::Unknown {
-                self.judgement = Some(judgement);
-                self.judged_at = now;
-                self.proof = Proof::Done;
-                return;
-            }
-            failures += 1;
-            after += pause(failures);
-            if failures >= UNKNOWN_AFTER {
-                self.judgement = Some(judgement);
-            }
-        }
-        self.proof = Proof::Wanted {
-            spec,
-            after,
-            failures,
-        };
-    }
-
-    /// Whether status already tells of this generation whether it is valid, and the judgement does not: a proof
-    /// that cannot be made again, on a node that is out of memory after a restart say, takes back none that was.
-    fn is_better_known(&self, judgement: &Judgement) -> bool {
-        judgement.valid == ConditionStatus::Unknown
-            && self.status.observed_generation == Some(judgement.generation)
-            && find(&self.status, VALID).is_some_and(|valid| valid.status != ConditionStatus::Unknown)
-    }
-
-    /// Whether what this profile's status says can depend on which of two reports a node makes.
-    fn differs(&self, key: &str, old: &Report, new: &Report) -> bool {
-        if old.synced != new.synced || old.trouble != new.trouble || old.has_unlisted != new.has_unlisted {
-            return true;
-        }
-        if old.failures.get(key) != new.failures.get(key) {
-            return true;
-        }
-        let digest = self.judgement.as_ref().and_then(|judgement| judgement.digest);
-        self.name.as_ref().ok().zip(digest).is_some_and(|(name, digest)| {
-            let wanted = LiveSet::key(name, &digest);
-            old.live.contains_key(&wanted) != new.live.contains_key(&wanted)
-        })
     }
 }
 

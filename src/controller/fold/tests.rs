@@ -379,6 +379,31 @@ fn an_overfull_report_says_nothing_before_the_first_sync_or_of_an_invalid_profil
 }
 
 #[test]
+fn an_invalid_profile_says_on_how_many_nodes_nobody_can_tell_what_stays() {
+    let mut cluster = Cluster::with_nodes(&["a", "b", "c"]);
+    cluster.update(&refused());
+    assert_eq!(cluster.fold(), Seen(NO, INVALID, true));
+    cluster.fail("a", "BadValue", Some("one"));
+    let mut listed = cluster.nodes.iter().next().unwrap().1.report.clone().unwrap();
+    listed.has_unlisted = true;
+    cluster.report("a", listed);
+    assert_eq!(cluster.fold(), Seen(NO, INVALID, true));
+    assert!(!cluster.ready().message.contains(MAY_STAY), "a says what it has");
+
+    let overfull = Report {
+        has_unlisted: true,
+        ..Report::default()
+    };
+    cluster.report("b", overfull.clone());
+    assert_eq!(cluster.fold(), Seen(NO, INVALID, true));
+    let message = &cluster.ready().message;
+    assert!(message.contains("stays in place: sha256:"), "{message}");
+    assert!(message.ends_with(&format!("{MAY_STAY} 1 node.")), "{message}");
+    cluster.report("c", overfull);
+    assert_eq!(cluster.fold(), Seen(NO, INVALID, false), "how many is no news");
+}
+
+#[test]
 fn nodes_that_share_reason_and_live_digest_share_an_entry() {
     let mut cluster = Cluster::with_nodes(&[]);
     for node in ["n1", "n2", "n3", "n4", "n5", "n6", "n7"] {

@@ -1,8 +1,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::api::SeccompNodeReport;
+use crate::api::{SeccompNodeReport, SeccompProfileStatus};
+use crate::controller::nodes::Report;
 use crate::controller::status::STALLED;
 use crate::controller::testing::{invalid_verdict, labels, name, valid_verdict};
 use crate::profile::{Code, Digest, FieldPath, Finding};
@@ -244,6 +245,25 @@ fn a_result_for_a_deleted_object_says_nothing_about_its_successor() {
     assert_eq!(world.writes.len(), 0);
     world.prove(&valid_verdict("one", &[]));
     assert_eq!(reason(&world.accept(), VALID), "Proven");
+}
+
+#[test]
+fn a_profile_that_is_put_back_is_ready_at_once_where_its_file_never_went() {
+    let mut world = World::new();
+    world.join("a");
+    world.apply("team/web", &json!({}));
+    world.prove(&valid_verdict("one", &[]));
+    world.report("a", &[("team/web", "one")]);
+    assert_eq!(reason(&world.accept(), READY), "Installed");
+    world.delete("team/web");
+    world.apply("team/web", &json!({}));
+    world.prove(&valid_verdict("one", &[]));
+    assert_eq!(reason(&world.accept(), READY), "Installed");
+    world.delete("team/web");
+    world.apply("team/web", &json!({}));
+    world.prove(&valid_verdict("two", &[]));
+    world.pass(COMBINE);
+    assert_eq!(reason(&world.accept(), READY), "Installing");
 }
 
 #[test]
