@@ -41,10 +41,10 @@ mod tests {
     #[test]
     fn a_line_names_place_level_code_and_field_and_cannot_steer_a_terminal() {
         let field = FieldPath::root().key("syscalls");
-        let finding = Finding::new(Code::UnknownSyscall, field, "no \u{1b}[2J\nsuch");
+        let finding = Finding::new(Code::NewerSyscall, field, "no \u{1b}[2J\nsuch");
         assert_eq!(
             line("a\u{9b}.json:1:2", &finding),
-            "a .json:1:2: warning[unknown-syscall]: syscalls: no  [2J such"
+            "a .json:1:2: warning[newer-syscall]: syscalls: no  [2J such"
         );
     }
 
