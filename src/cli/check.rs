@@ -2,6 +2,8 @@
 
 mod human;
 mod json;
+mod place;
+mod sarif;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +12,7 @@ use anyhow::Context as _;
 
 use super::run;
 use super::source_files::{self, SourceFile};
-use crate::profile::{self, Code, Finding, SourceDocument, SourceKind};
+use crate::profile::{self, Class, Code, Finding, SourceDocument, SourceKind};
 use crate::proof::{Prover, Verdict};
 use crate::text::count;
 
@@ -24,7 +26,7 @@ use crate::text::count;
     verbatim_doc_comment,
     after_help = "Exit codes:
   0  all profiles are valid
-  1  some are invalid
+  1  some are invalid, or have findings of a class that --deny names
   2  something could not be read or proven, or no profile was found at all
 
 Examples:
@@ -32,7 +34,11 @@ Examples:
   callgate check deploy/                        # every .yaml, .yml and .json below it
   kubectl get scp -A -o yaml | callgate check -
   callgate check --explain unknown-syscall
-  callgate check --format json profiles/*.json | jq '.[] | select(.verdict != \"valid\")'"
+  callgate check --deny not-portable profiles/  # for a cluster whose nodes differ
+  callgate check --format json profiles/*.json | jq '.files[] | select(.verdict != \"valid\")'
+  callgate check --format sarif . > callgate.sarif  # for code scanning
+
+docs/check.md describes all formats."
 )]
 pub(super) struct Args {
     /// Files to check, and folders with all below them but what is hidden; - is standard input
@@ -44,6 +50,9 @@ pub(super) struct Args {
     /// How to print what was found
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
+    /// Fail on findings of this class, too; may be given several times
+    #[arg(long = "deny", value_enum, value_name = "CLASS")]
+    denied: Vec<Deny>,
     /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
     #[arg(long = "listener-prefix", value_name = "DIR")]
     listener_prefixes: Vec<String>,
@@ -53,8 +62,27 @@ pub(super) struct Args {
 enum Format {
     /// Sentences, with the lines that they are about.
     Human,
-    /// One array with an object for each document.
+    /// One object, described by docs/check.schema.json.
     Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
+
+/// A class that does not make a profile invalid by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Deny {
+    /// Allowed, and probably not meant.
+    Lint,
+    /// Named runtimes or versions do something else.
+    NotPortable,
+}
+
+/// All that came of the arguments.
+#[derive(Debug)]
+struct Report<'a> {
+    checked: Vec<Checked<'a>>,
+    unread: &'a [Unread],
+    denied: &'a [Deny],
 }
 
 /// A document, and what came of it.
@@ -63,6 +91,8 @@ struct Checked<'a> {
     file: &'a SourceFile,
     document: &'a SourceDocument,
     result: CheckResult,
+    /// Those first that decide, each with its place in the file.
+    findings: Vec<Finding>,
 }
 
 #[derive(Debug)]
@@ -94,6 +124,14 @@ fn explained(text: &str) -> Result<Explained, String> {
     }
 }
 
+/// What could not be read.
+#[derive(Debug)]
+struct Unread {
+    /// The file, or the folder that it lies in.
+    name: String,
+    error: anyhow::Error,
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(explained) = args.explain {
         let text = match explained {
@@ -104,32 +142,34 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     run::with_prover(args.listener_prefixes.clone(), async |prover| {
-        let Given { files, errors, notes } = Given::read(&args.paths);
+        let Given { files, unread, notes } = Given::read(&args.paths);
         let mut checked = Vec::new();
         for file in &files {
             for document in &file.documents {
-                let result = check(&prover, document).await;
-                checked.push(Checked {
-                    file,
-                    document,
-                    result,
-                });
+                checked.push(Checked::new(file, document, check(&prover, document).await));
             }
         }
+        let report = Report {
+            checked,
+            unread: &unread,
+            denied: &args.denied,
+        };
         let text = match args.format {
-            Format::Human => human::render(&checked),
-            Format::Json => json::render(&checked).context("cannot write JSON")?,
+            Format::Human => human::render(&report),
+            Format::Json => json::render(&report).context("cannot write JSON")?,
+            Format::Sarif => sarif::render(&report).context("cannot write SARIF")?,
         };
         run::print(text.as_bytes())?;
         for note in &notes {
             run::tell(note);
         }
-        errors.iter().for_each(run::complain);
-        let has_none = checked.iter().all(|one| one.verdict().is_none());
-        if has_none && errors.is_empty() {
+        for unread in report.unread {
+            run::complain(&unread.error);
+        }
+        if report.profiles().next().is_none() && unread.is_empty() {
             run::tell("no seccomp profile was found at all");
         }
-        Ok(exit_code(&checked, has_none || !errors.is_empty()))
+        Ok(ExitCode::from(report.exit_code()))
     })
 }
 
@@ -137,8 +177,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 #[derive(Debug, Default)]
 struct Given {
     files: Vec<SourceFile>,
-    /// What could not be read.
-    errors: Vec<anyhow::Error>,
+    unread: Vec<Unread>,
     /// Where no profile was found: no mistake, but perhaps not meant.
     notes: Vec<String>,
 }
@@ -163,7 +202,10 @@ impl Given {
     /// All below it. A folder of manifests holds many without a profile, so these are counted, not named.
     fn read_folder(&mut self, folder: &Path) {
         let (paths, errors) = source_files::in_tree(folder);
-        self.errors.extend(errors);
+        self.unread.extend(errors.into_iter().map(|error| Unread {
+            name: folder.display().to_string(),
+            error,
+        }));
         let files: Vec<_> = paths.iter().filter_map(|path| self.read_file(path)).collect();
         let without = files.iter().filter(|file| !file.has_profile()).count();
         if without > 0 || files.is_empty() {
@@ -178,7 +220,12 @@ impl Given {
 
     fn read_file(&mut self, path: &Path) -> Option<SourceFile> {
         source_files::read(path)
-            .map_err(|error| self.errors.push(error))
+            .map_err(|error| {
+                self.unread.push(Unread {
+                    name: path.display().to_string(),
+                    error,
+                });
+            })
             .ok()
     }
 }
@@ -196,18 +243,61 @@ async fn check(prover: &Prover, document: &SourceDocument) -> CheckResult {
     CheckResult::Judged(Box::new(verdict))
 }
 
-fn exit_code(checked: &[Checked<'_>], failed: bool) -> ExitCode {
-    let any = |wanted: fn(&Verdict) -> bool| checked.iter().filter_map(Checked::verdict).any(wanted);
-    if failed || any(|verdict| matches!(verdict, Verdict::Unknown(_))) {
-        ExitCode::from(2)
-    } else if any(|verdict| matches!(verdict, Verdict::Invalid(_))) {
-        ExitCode::from(1)
-    } else {
-        ExitCode::SUCCESS
+impl Deny {
+    const fn class(self) -> Class {
+        match self {
+            Self::Lint => Class::Lint,
+            Self::NotPortable => Class::NotPortable,
+        }
     }
 }
 
-impl Checked<'_> {
+impl Report<'_> {
+    /// The verdict of every document that is a profile, or was to be one.
+    fn profiles(&self) -> impl Iterator<Item = &Verdict> {
+        self.checked.iter().filter_map(Checked::verdict)
+    }
+
+    /// Whether the arguments made a failure of what is none by itself.
+    fn denies(&self, finding: &Finding) -> bool {
+        self.denied.iter().any(|deny| deny.class() == finding.class())
+    }
+
+    fn exit_code(&self) -> u8 {
+        let any = |wanted: fn(&Verdict) -> bool| self.profiles().any(wanted);
+        let has_none = self.profiles().next().is_none();
+        if has_none || !self.unread.is_empty() || any(|one| matches!(one, Verdict::Unknown(_))) {
+            return 2;
+        }
+        let mut findings = self.checked.iter().flat_map(|one| &one.findings);
+        let is_denied = findings.any(|finding| self.denies(finding));
+        u8::from(is_denied || any(|one| matches!(one, Verdict::Invalid(_))))
+    }
+}
+
+impl<'a> Checked<'a> {
+    fn new(file: &'a SourceFile, document: &'a SourceDocument, result: CheckResult) -> Self {
+        let mut one = Self {
+            file,
+            document,
+            result,
+            findings: Vec::new(),
+        };
+        let mut findings = match one.verdict() {
+            Some(Verdict::Valid(proven)) => proven.findings.to_vec(),
+            Some(Verdict::Invalid(refused)) => refused.findings.to_vec(),
+            Some(Verdict::Unknown(_)) | None => Vec::new(),
+        };
+        if let SourceDocument::Profile(profile) = document {
+            for finding in &mut findings {
+                finding.location = finding.location.or_else(|| profile.locate(&finding.field));
+            }
+        }
+        findings.sort_by_key(|finding| !finding.is_fatal());
+        one.findings = findings;
+        one
+    }
+
     /// What the document is called: the profile's name, or what kind of file it is.
     fn title(&self) -> String {
         match self.document {
@@ -219,6 +309,14 @@ impl Checked<'_> {
                 (None, SourceKind::Manifest) => "SeccompProfile".to_owned(),
                 (None, SourceKind::Unreadable) => "document".to_owned(),
             },
+        }
+    }
+
+    /// The name of a manifest's profile; other kinds have none.
+    fn name(&self) -> Option<String> {
+        match self.document {
+            SourceDocument::Profile(profile) => profile.name.as_ref().map(ToString::to_string),
+            SourceDocument::Other { .. } => None,
         }
     }
 
@@ -238,28 +336,52 @@ impl Checked<'_> {
         }
     }
 
-    /// All findings, those first that decide, each with its place in the file.
-    fn findings(&self) -> Vec<Finding> {
-        let mut findings = match self.verdict() {
-            Some(Verdict::Valid(proven)) => proven.findings.to_vec(),
-            Some(Verdict::Invalid(refused)) => refused.findings.to_vec(),
-            Some(Verdict::Unknown(_)) | None => Vec::new(),
-        };
-        if let SourceDocument::Profile(profile) = self.document {
-            for finding in &mut findings {
-                finding.location = finding.location.or_else(|| profile.locate(&finding.field));
-            }
-        }
-        findings.sort_by_key(|finding| !finding.is_fatal());
-        findings
-    }
-
     /// How many findings there are beside those.
     fn unlisted(&self) -> usize {
         match self.verdict() {
             Some(Verdict::Valid(proven)) => proven.findings.unlisted(),
             Some(Verdict::Invalid(refused)) => refused.findings.unlisted(),
-            _ => 0,
+            Some(Verdict::Unknown(_)) | None => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no file can bring about: a machine that is too busy.
+    #[test]
+    fn a_profile_that_could_not_be_proven_is_told_in_every_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+        let file = source_files::read(&path).unwrap();
+        let unknown = CheckResult::Judged(Box::new(Verdict::Unknown("no \u{1b}child".to_owned())));
+        let report = Report {
+            checked: vec![Checked::new(&file, &file.documents[0], unknown)],
+            unread: &[],
+            denied: &[],
+        };
+        assert_eq!(report.exit_code(), 2);
+
+        let human = human::render(&report);
+        assert!(human.ends_with("could not be proven: no  child\n1 profile: 1 not proven\n"));
+
+        let json: serde_json::Value = serde_json::from_str(&json::render(&report).unwrap()).unwrap();
+        let schema = serde_json::from_str(include_str!("../../docs/check.schema.json")).unwrap();
+        jsonschema::validate(&schema, &json).unwrap();
+        let file = &json["files"][0];
+        assert_eq!(
+            (file["verdict"].as_str(), file["valid"].as_bool()),
+            (Some("unknown"), None)
+        );
+        assert_eq!(file["reason"], "no \u{1b}child");
+
+        let sarif: serde_json::Value = serde_json::from_str(&sarif::render(&report).unwrap()).unwrap();
+        let invocation = &sarif["runs"][0]["invocations"][0];
+        assert_eq!(invocation["executionSuccessful"], false);
+        let text = &invocation["toolExecutionNotifications"][0]["message"]["text"];
+        assert_eq!(text, "OCI profile could not be proven: no \u{1b}child");
     }
 }

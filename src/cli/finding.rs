@@ -12,6 +12,14 @@ pub(super) const fn level(class: Class) -> &'static str {
     }
 }
 
+/// How loud a finding is: one that the author accepted is no error.
+pub(super) const fn loudness(finding: &Finding) -> &'static str {
+    match finding.class() {
+        Class::Invalid if finding.accepted => level(Class::NotPortable),
+        class => level(class),
+    }
+}
+
 /// Which option of `check` and `install` bears on it. An agent has the same option, but who reads its finding
 /// is not who runs it.
 pub(super) fn help(code: Code) -> Option<&'static str> {
@@ -27,7 +35,7 @@ pub(super) fn line(place: &str, finding: &Finding) -> String {
     let help = help(finding.code).map_or_else(String::new, |help| format!(" ({help})"));
     printable(&format!(
         "{place}: {}[{}]: {field}{}{help}",
-        level(finding.class()),
+        loudness(finding),
         finding.code,
         finding.message
     ))

@@ -1,49 +1,71 @@
 //! Findings for people, with the lines that they are about.
 
-use std::ops::Range;
+use std::fmt::Write as _;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::super::finding::help;
-use super::Checked;
-use crate::profile::{Class, Finding, Location};
+use super::super::finding::{help, level};
+use super::place::Places;
+use super::{Checked, Report};
+use crate::profile::{Class, Finding};
 use crate::proof::Verdict;
 use crate::text::{count, printable};
 
-/// Findings of every document, then one line about each in a file that holds a profile.
-pub(super) fn render(checked: &[Checked<'_>]) -> String {
+/// Findings of every document, then one line about each in a file that holds a profile, and one about them all.
+pub(super) fn render(report: &Report<'_>) -> String {
     let mut text = String::new();
-    for one in checked {
-        for finding in one.findings() {
-            text.push_str(&annotated(one, &finding));
-            text.push_str("\n\n");
-        }
-        if one.unlisted() > 0 {
-            let more = count(one.unlisted(), "more finding");
-            let line = printable(&format!("... and {more} in {}, {}", one.file.name, one.title()));
-            text.push_str(&line);
-            text.push_str("\n\n");
+    // The documents of a file follow each other.
+    for of_file in report.checked.chunk_by(|a, b| std::ptr::eq(a.file, b.file)) {
+        let places = Places::new(of_file.first().map_or("", |one| &one.file.text));
+        for one in of_file {
+            add_findings(&mut text, report, one, &places);
         }
     }
-    for one in checked.iter().filter(|one| one.file.has_profile()) {
-        let line = printable(&format!("{}: {}: {}", one.file.name, one.title(), summary(one)));
-        text.push_str(&line);
-        text.push('\n');
+    for one in report.checked.iter().filter(|one| one.file.has_profile()) {
+        let (name, title) = (&one.file.name, one.title());
+        add_line(&mut text, &format!("{name}: {title}: {}", verdict(report, one)));
+    }
+    if report.profiles().next().is_some() {
+        add_line(&mut text, &summary(report));
     }
     text
 }
 
-fn summary(one: &Checked<'_>) -> String {
+fn add_line(text: &mut String, line: &str) {
+    text.push_str(&printable(line));
+    text.push('\n');
+}
+
+fn add_findings(text: &mut String, report: &Report<'_>, one: &Checked<'_>, places: &Places<'_>) {
+    for finding in &one.findings {
+        text.push_str(&annotated(report, one, finding, places));
+        text.push_str("\n\n");
+    }
+    if one.unlisted() > 0 {
+        let more = count(one.unlisted(), "more finding");
+        add_line(
+            text,
+            &format!("... and {more} in {}, {}", one.file.name, one.title()),
+        );
+        text.push('\n');
+    }
+}
+
+fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
     match one.verdict() {
         None => "skipped, it is no seccomp profile".to_owned(),
         Some(Verdict::Valid(proven)) => {
-            let sizes: Vec<String> = proven
-                .filters
-                .iter()
-                .map(|(arch, size)| format!("{arch} {size} instructions"))
-                .collect();
-            format!("valid, {}, {}", proven.canonical.digest, sizes.join(", "))
+            let mut text = format!("valid, {}", proven.canonical.digest);
+            for (arch, size) in &proven.filters {
+                // Writing to a String cannot fail.
+                let _ = write!(text, ", {arch} {size} instructions");
+            }
+            let denied = one.findings.iter().filter(|finding| report.denies(finding));
+            match denied.count() {
+                0 => text,
+                denied => text + ", but has " + &count(denied, "denied finding"),
+            }
         }
         Some(Verdict::Invalid(refused)) => {
             format!("INVALID, {}", count(refused.findings.total(), "finding"))
@@ -52,8 +74,47 @@ fn summary(one: &Checked<'_>) -> String {
     }
 }
 
-fn annotated(one: &Checked<'_>, finding: &Finding) -> String {
-    let level = match finding.class() {
+/// `3 profiles: 2 valid, 1 invalid; 4 warnings`: what there is none of is left out.
+fn summary(report: &Report<'_>) -> String {
+    let profiles = |wanted: fn(&Verdict) -> bool| report.profiles().filter(|one| wanted(one)).count();
+    let findings = || report.checked.iter().flat_map(|one| &one.findings);
+    let of_class = |class: Class| {
+        findings()
+            .filter(|finding| finding.class() == class && !report.denies(finding))
+            .count()
+    };
+    let some = |number: usize, text: String| (number > 0).then_some(text);
+    let plain = |number: usize, word: &str| some(number, format!("{number} {word}"));
+    let counted = |number: usize, noun: &str| some(number, count(number, noun));
+    let list = |parts: &[Option<String>]| {
+        let parts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
+        parts.join(", ")
+    };
+    let verdicts = list(&[
+        plain(profiles(|one| matches!(one, Verdict::Valid(_))), "valid"),
+        plain(profiles(|one| matches!(one, Verdict::Invalid(_))), "invalid"),
+        plain(profiles(|one| matches!(one, Verdict::Unknown(_))), "not proven"),
+    ]);
+    let remarks = list(&[
+        counted(
+            findings().filter(|finding| report.denies(finding)).count(),
+            "denied finding",
+        ),
+        counted(of_class(Class::NotPortable), level(Class::NotPortable)),
+        counted(of_class(Class::Lint), level(Class::Lint)),
+        plain(report.unread.len(), "could not be read"),
+    ]);
+    let all = count(report.profiles().count(), "profile");
+    match remarks.as_str() {
+        "" => format!("{all}: {verdicts}"),
+        remarks => format!("{all}: {verdicts}; {remarks}"),
+    }
+}
+
+fn annotated(report: &Report<'_>, one: &Checked<'_>, finding: &Finding, places: &Places<'_>) -> String {
+    let is_denied = report.denies(finding);
+    let shown_as = match finding.class() {
+        _ if is_denied => Level::ERROR,
         Class::Invalid if !finding.accepted => Level::ERROR,
         Class::Invalid | Class::NotPortable => Level::WARNING,
         Class::Lint => Level::NOTE,
@@ -62,102 +123,40 @@ fn annotated(one: &Checked<'_>, finding: &Finding) -> String {
         "" => finding.message.clone(),
         field => format!("{field}: {}", finding.message),
     });
-    let title = level.primary_title(&message).id(finding.code.as_str());
+    let title = shown_as.primary_title(&message).id(finding.code.as_str());
+    let (path, title_of) = (printable(&one.file.name), printable(&one.title()));
     let place = finding
         .location
-        .and_then(|location| excerpt(&one.file.text, location));
-    // What a renderer does to control characters is its own affair.
-    let (path, title_of) = (printable(&one.file.name), printable(&one.title()));
-    let group = match place {
-        Some(excerpt) => title.element(
-            Snippet::source(excerpt.source)
-                .line_start(excerpt.line)
-                .path(&path)
-                .annotation(AnnotationKind::Primary.span(excerpt.word)),
-        ),
+        .and_then(|location| Some((location, places.excerpt(location)?)));
+    let mut group: Group<'_> = match place {
+        Some((location, excerpt)) => {
+            let snippet = Snippet::source(excerpt.source)
+                .line_start(location.line)
+                .annotation(AnnotationKind::Primary.span(excerpt.word));
+            if excerpt.begins_late {
+                // By itself it would count the column from where the excerpt begins.
+                let origin = Origin::path(&path).line(location.line);
+                title
+                    .element(origin.char_column(location.column))
+                    .element(snippet)
+            } else {
+                title.element(snippet.path(&path))
+            }
+        }
         None => title.element(Level::NOTE.message(format!("in {path}, {title_of}"))),
     };
-    let group = match help(finding.code) {
-        Some(help) => group.element(Level::HELP.message(help)),
-        None => group,
-    };
+    // The renderer leaves messages as they are.
+    let witness = finding.witness.as_deref().map(printable);
+    if let Some(call) = witness.filter(|call| !message.contains(call.as_str())) {
+        group = group.element(Level::NOTE.with_name("call").message(call));
+    }
+    if let Some(help) = help(finding.code) {
+        group = group.element(Level::HELP.message(help));
+    }
+    if is_denied {
+        let class = finding.class();
+        let denied = format!("{} by itself, denied by --deny {class}", level(class));
+        group = group.element(Level::NOTE.message(denied));
+    }
     Renderer::styled().decor_style(DecorStyle::Ascii).render(&[group])
-}
-
-/// The line that a finding is about, and the word in it.
-struct Excerpt<'a> {
-    source: &'a str,
-    line: usize,
-    word: Range<usize>,
-}
-
-/// Bytes of a line that are shown before and after the word: a file may be one line of megabytes.
-const AROUND: usize = 200;
-
-fn excerpt(text: &str, location: Location) -> Option<Excerpt<'_>> {
-    let line = text
-        .split_inclusive('\n')
-        .nth(location.line.checked_sub(1)?)?
-        .trim_end();
-    let (start, _) = line.char_indices().nth(location.column.checked_sub(1)?)?;
-    let end = start + word_length(&line[start..]);
-    let from = (0..=start.saturating_sub(AROUND)).rfind(|at| line.is_char_boundary(*at))?;
-    let to = (line.len().min(end + AROUND)..=line.len()).find(|at| line.is_char_boundary(*at))?;
-    Some(Excerpt {
-        source: &line[from..to],
-        line: location.line,
-        word: start - from..end - from,
-    })
-}
-
-/// Of the word that a text begins with, without what separates it from the next; at most [`AROUND`] bytes or
-/// a few more.
-fn word_length(text: &str) -> usize {
-    let quoted = text.strip_prefix('"').and_then(|rest| rest.find('"'));
-    let length = quoted
-        .map(|end| end + 2)
-        .or_else(|| text.find([' ', ',', ':', '[', '{', ']', '}', '\t']))
-        .unwrap_or(text.len());
-    // A place that begins with one of these is that bracket's.
-    let first = text.chars().next().map_or(0, char::len_utf8);
-    let most = (AROUND.min(text.len())..=text.len()).find(|at| text.is_char_boundary(*at));
-    length.max(first).min(most.unwrap_or(text.len()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn word(text: &str, line: usize, column: usize) -> Option<&str> {
-        excerpt(text, Location { line, column }).map(|excerpt| &excerpt.source[excerpt.word])
-    }
-
-    #[test]
-    fn a_long_line_is_shown_in_part_and_cut_between_characters() {
-        let text = format!("a\n{}word{}\n", "é".repeat(5_000), "é".repeat(5_000));
-        let place = Location {
-            line: 2,
-            column: 5_001,
-        };
-        let excerpt = excerpt(&text, place).unwrap();
-        assert!(excerpt.source.len() < 4 * AROUND, "{}", excerpt.source.len());
-        assert!(excerpt.source[excerpt.word].starts_with("word"));
-        assert_eq!(word(&format!("{}, b", "x".repeat(9_000)), 1, 9_003), Some("b"));
-    }
-
-    #[test]
-    fn a_place_marks_the_word_that_begins_there() {
-        let text = "spec:\n  défaut: [a, \"b c\"]\n";
-        assert_eq!(word(text, 2, 3), Some("défaut"));
-        assert_eq!(word(text, 2, 12), Some("a"));
-        assert_eq!(word(text, 2, 15), Some("\"b c\""));
-        assert_eq!(word(text, 2, 11), Some("["));
-    }
-
-    #[test]
-    fn a_place_outside_the_text_marks_nothing() {
-        assert_eq!(word("a\n", 7, 1), None);
-        assert_eq!(word("a\n", 1, 9), None);
-        assert_eq!(word("a\n", 0, 0), None);
-    }
 }

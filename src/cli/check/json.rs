@@ -1,29 +1,50 @@
-//! Findings for programs.
+//! Findings for programs, as `docs/check.schema.json` and `docs/check.md` describe them.
 
 use serde::Serialize;
 
-use super::Checked;
+use super::super::finding::help;
+use super::{Checked, Report, Unread};
 use crate::proof::Verdict;
-use crate::text::printable_json;
+use crate::text::{chain, printable_json};
 
-/// One document.
 #[derive(Serialize)]
+struct Output<'a> {
+    files: Vec<Document<'a>>,
+}
+
+/// One document of a file, or a file that could not be read. Every member is always there; null says that there
+/// is nothing.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Document<'a> {
     file: &'a str,
     /// Of the document's first line, from 1.
-    line: usize,
-    name: String,
+    line: Option<usize>,
+    title: Option<String>,
+    profile: Option<String>,
     verdict: &'static str,
+    /// Whether it may be installed, whatever is denied; nothing where there is no verdict.
+    valid: Option<bool>,
     /// Why there is no verdict.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     digest: Option<String>,
-    filters: Vec<Filter<'a>>,
-    findings: Vec<Finding>,
+    findings: Vec<Finding<'a>>,
     /// With those that are not listed.
-    #[serde(rename = "findingsTotal")]
     findings_total: usize,
+    filters: Vec<Filter<'a>>,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    code: &'static str,
+    class: &'static str,
+    denied: bool,
+    path: &'a str,
+    line: Option<usize>,
+    column: Option<usize>,
+    message: &'a str,
+    help: Option<&'static str>,
+    witness: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -32,44 +53,51 @@ struct Filter<'a> {
     instructions: u32,
 }
 
-#[derive(Serialize)]
-struct Finding {
-    code: &'static str,
-    class: &'static str,
-    field: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<usize>,
-    message: String,
+/// One object, and a newline.
+pub(super) fn render(report: &Report<'_>) -> serde_json::Result<String> {
+    let documents = report.checked.iter().map(|one| document(report, one));
+    let output = Output {
+        files: documents.chain(report.unread.iter().map(unread)).collect(),
+    };
+    Ok(printable_json(&serde_json::to_string_pretty(&output)?) + "\n")
 }
 
-/// An array with an object for each document, and a newline.
-pub(super) fn render(checked: &[Checked<'_>]) -> serde_json::Result<String> {
-    let documents: Vec<_> = checked.iter().map(document).collect();
-    Ok(printable_json(&serde_json::to_string_pretty(&documents)?) + "\n")
-}
-
-fn document<'a>(one: &'a Checked<'_>) -> Document<'a> {
-    let (verdict, reason, digest) = match one.verdict() {
-        None => ("skipped", None, None),
-        Some(Verdict::Valid(proven)) => ("valid", None, Some(proven.canonical.digest)),
-        Some(Verdict::Invalid(refused)) => ("invalid", None, refused.digest),
-        Some(Verdict::Unknown(reason)) => ("unknown", Some(reason.as_str()), None),
+fn document<'a>(report: &Report<'_>, one: &'a Checked<'_>) -> Document<'a> {
+    let (verdict, valid, reason, digest) = match one.verdict() {
+        None => ("skipped", None, None, None),
+        Some(Verdict::Valid(proven)) => ("valid", Some(true), None, Some(proven.canonical.digest)),
+        Some(Verdict::Invalid(refused)) => ("invalid", Some(false), None, refused.digest),
+        Some(Verdict::Unknown(reason)) => ("unknown", None, Some(reason.clone()), None),
     };
     let filters = match one.verdict() {
         Some(Verdict::Valid(proven)) => proven.filters.as_slice(),
         _ => &[],
     };
-    let findings: Vec<_> = one.findings();
     Document {
-        findings_total: findings.len() + one.unlisted(),
         file: &one.file.name,
-        line: one.line(),
-        name: one.title(),
+        line: Some(one.line()),
+        title: Some(one.title()),
+        profile: one.name(),
         verdict,
+        valid,
         reason,
         digest: digest.map(|digest| digest.to_string()),
+        findings: one
+            .findings
+            .iter()
+            .map(|finding| Finding {
+                code: finding.code.as_str(),
+                class: finding.class().as_str(),
+                denied: report.denies(finding),
+                path: finding.field.as_str(),
+                line: finding.location.map(|location| location.line),
+                column: finding.location.map(|location| location.column),
+                message: &finding.message,
+                help: help(finding.code),
+                witness: finding.witness.as_deref(),
+            })
+            .collect(),
+        findings_total: one.findings.len() + one.unlisted(),
         filters: filters
             .iter()
             .map(|(architecture, instructions)| Filter {
@@ -77,16 +105,21 @@ fn document<'a>(one: &'a Checked<'_>) -> Document<'a> {
                 instructions: *instructions,
             })
             .collect(),
-        findings: findings
-            .into_iter()
-            .map(|finding| Finding {
-                code: finding.code.as_str(),
-                class: finding.class().as_str(),
-                line: finding.location.map(|location| location.line),
-                column: finding.location.map(|location| location.column),
-                field: finding.field.to_string(),
-                message: finding.message,
-            })
-            .collect(),
+    }
+}
+
+fn unread(unread: &Unread) -> Document<'_> {
+    Document {
+        file: &unread.name,
+        line: None,
+        title: None,
+        profile: None,
+        verdict: "unreadable",
+        valid: None,
+        reason: Some(chain(unread.error.as_ref())),
+        digest: None,
+        findings: Vec::new(),
+        findings_total: 0,
+        filters: Vec::new(),
     }
 }

@@ -1,0 +1,536 @@
+//! What `check` prints: for people, for programs, for code scanners.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{CONTRADICTORY, GOOD, MANIFEST, Ran, callgate, folder};
+
+/// Warned of: no libseccomp knows it.
+const TYPO: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+ "syscalls": [{"names": ["mkdri"], "action": "SCMP_ACT_ERRNO"}]}"#;
+/// Runtimes leave the entry out.
+const IDLE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+ "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ALLOW"}]}"#;
+
+fn check(folder: &Path, arguments: &[&str]) -> Ran {
+    callgate(folder, &[&["check"], arguments].concat(), "")
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// One of each kind of outcome, and what `check` says of them.
+fn every_outcome(format: &str) -> (TempDir, Value) {
+    let folder = folder(&[
+        ("good.json", GOOD),
+        ("typo.json", TYPO),
+        ("clash.json", CONTRADICTORY),
+        ("web.yaml", MANIFEST),
+        ("namespace.yaml", "apiVersion: v1\nkind: Namespace\n"),
+        ("syntax.json", "{"),
+        ("text.yaml", "just text"),
+        ("listener.json", LISTENER),
+    ]);
+    fs::write(folder.path().join("binary.json"), [b'{', 0xff]).unwrap();
+    let ran = check(
+        folder.path(),
+        &["--format", format, "--deny", "not-portable", ".", "missing.json"],
+    );
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    (folder, parsed(&ran.out))
+}
+
+const LISTENER: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock",
+    "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#;
+
+/// The one element of a list that has this member.
+fn with<'a>(list: &'a Value, member: &str, value: &str) -> &'a Value {
+    let mut found = list.as_array().unwrap().iter().filter(|one| one[member] == value);
+    let one = found
+        .next()
+        .unwrap_or_else(|| panic!("no {member} {value} in {list:#}"));
+    assert!(found.next().is_none(), "{member} {value} twice in {list:#}");
+    one
+}
+
+fn validate(schema: &Value, instance: &Value) {
+    let validator = jsonschema::options()
+        .should_validate_formats(true)
+        .build(schema)
+        .unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(instance)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{instance:#}");
+}
+
+fn read_json(path: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    parsed(&fs::read_to_string(path).unwrap())
+}
+
+/// The schema of OASIS, from the [appendix of the standard][1].
+///
+/// [1]: https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json
+fn sarif_schema() -> Value {
+    let mut schema = read_json("tests/data/sarif-2.1.0.schema.json");
+    // A bracket too many in the pattern of a member that is not printed: no expression for all who are strict.
+    for owner in ["run", "toolComponent"] {
+        let language = &mut schema["definitions"][owner]["properties"]["language"];
+        language.as_object_mut().unwrap().remove("pattern").unwrap();
+    }
+    schema
+}
+
+/// The schema without its promise that members may be added: what is printed today is all in it.
+fn closed(mut schema: Value) -> Value {
+    match &mut schema {
+        Value::Object(map) => {
+            if map.contains_key("properties") {
+                map.insert("additionalProperties".to_owned(), false.into());
+            }
+            for value in map.values_mut() {
+                *value = closed(value.take());
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = closed(item.take());
+            }
+        }
+        _ => {}
+    }
+    schema
+}
+
+#[test]
+fn json_is_as_its_schema_says_whatever_the_outcome() {
+    let schema = read_json("docs/check.schema.json");
+    let (_folder, output) = every_outcome("json");
+    validate(&closed(schema.clone()), &output);
+    let files = output["files"].as_array().unwrap();
+    for outcome in ["valid", "invalid", "skipped", "unreadable"] {
+        let of_it = files.iter().filter(|file| file["verdict"] == outcome);
+        assert!(of_it.count() > 0, "{outcome} in {output:#}");
+    }
+    // A schema that takes anything would say nothing.
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for member in files[0].as_object().unwrap().keys() {
+        let mut less = output.clone();
+        less["files"][0].as_object_mut().unwrap().remove(member);
+        assert!(!validator.is_valid(&less), "{member} may be missing");
+        less["files"][0][member] = json!({"surprise": 1});
+        assert!(!validator.is_valid(&less), "{member} may be anything");
+    }
+}
+
+#[test]
+fn json_tells_verdict_digest_size_and_findings_with_their_places() {
+    let (_folder, output) = every_outcome("json");
+    let file = |name: &str| with(&output["files"], "file", name);
+
+    let good = file("./good.json");
+    assert_eq!((&good["valid"], &good["profile"]), (&json!(true), &Value::Null));
+    assert!(good["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert!(good["filters"][0]["instructions"].as_u64().unwrap() > 0);
+    assert!(
+        good["filters"][0]["architecture"]
+            .as_str()
+            .unwrap()
+            .starts_with("SCMP_ARCH_")
+    );
+
+    let web = file("./web.yaml");
+    assert_eq!(web["profile"], "shop/web");
+    assert_eq!((&web["valid"], &web["digest"]), (&json!(false), &Value::Null));
+    let finding = &web["findings"][0];
+    assert_eq!(finding["path"], "spec.syscalls[0].arg");
+    assert_eq!((&finding["line"], &finding["column"]), (&json!(9), &json!(5)));
+    assert_eq!(
+        (&finding["code"], &finding["class"]),
+        (&json!("unknown-key"), &json!("invalid"))
+    );
+
+    let clash = file("./clash.json");
+    assert_eq!(clash["valid"], false);
+    assert!(clash["digest"].is_string());
+    assert_eq!(clash["findings"][0]["witness"], "socket(0x26)");
+
+    // Denied, and valid for all that.
+    let typo = file("./typo.json");
+    assert_eq!(typo["valid"], true);
+    let finding = &typo["findings"][0];
+    assert_eq!(
+        (&finding["class"], &finding["denied"]),
+        (&json!("not-portable"), &json!(true))
+    );
+
+    assert!(
+        file("./listener.json")["findings"][0]["help"]
+            .as_str()
+            .unwrap()
+            .contains("--listener-prefix")
+    );
+    let missing = file("missing.json");
+    assert_eq!(
+        (&missing["valid"], &missing["line"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(
+        missing["reason"].as_str().unwrap().contains("cannot open"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn sarif_is_as_its_standard_says_whatever_the_outcome() {
+    let schema = sarif_schema();
+    let (_folder, log) = every_outcome("sarif");
+    validate(&schema, &log);
+    let ran = callgate(Path::new("."), &["check", "--format", "sarif", "-"], GOOD);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let log = parsed(&ran.out);
+    validate(&schema, &log);
+    assert_eq!(log["runs"][0]["results"], json!([]));
+    assert_eq!(log["runs"][0]["invocations"][0]["executionSuccessful"], true);
+}
+
+#[test]
+fn sarif_results_name_their_rule_level_place_and_field() {
+    let (_folder, log) = every_outcome("sarif");
+    let run = &log["runs"][0];
+    assert_eq!(log["version"], "2.1.0");
+    assert_eq!(run["columnKind"], "unicodeCodePoints");
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    for result in run["results"].as_array().unwrap() {
+        let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+    }
+    let used: std::collections::BTreeSet<_> = run["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["ruleId"].as_str().unwrap())
+        .collect();
+    assert_eq!(used.len(), rules.len());
+
+    let result = with(&run["results"], "ruleId", "unknown-key");
+    let place = &result["locations"][0];
+    assert_eq!(
+        place["physicalLocation"],
+        json!({"artifactLocation": {"uri": "web.yaml"}, "region": {"startLine": 9, "startColumn": 5, "endColumn": 8}})
+    );
+    assert_eq!(
+        place["logicalLocations"],
+        json!([{"fullyQualifiedName": "spec.syscalls[0].arg"}])
+    );
+    assert_eq!(result["level"], "error");
+    // A warning by itself, denied here.
+    let result = with(&run["results"], "ruleId", "unknown-syscall");
+    assert_eq!(
+        (&result["level"], &result["properties"]["denied"]),
+        (&json!("error"), &json!(true))
+    );
+    let rule = with(&run["tool"]["driver"]["rules"], "id", "unknown-syscall");
+    assert_eq!(rule["defaultConfiguration"]["level"], "warning");
+
+    // What could not be read is not lost.
+    let invocation = &run["invocations"][0];
+    assert_eq!(
+        (&invocation["executionSuccessful"], &invocation["exitCode"]),
+        (&json!(false), &json!(2))
+    );
+    let notifications = invocation["toolExecutionNotifications"].to_string();
+    for part in ["cannot open missing.json", "binary.json is not UTF-8"] {
+        assert!(notifications.contains(part), "{notifications}");
+    }
+}
+
+#[test]
+fn a_denied_class_fails_and_is_shown_as_denied_and_others_are_not() {
+    let folder = folder(&[("typo.json", TYPO), ("idle.json", IDLE)]);
+    let run = |arguments: &[&str]| check(folder.path(), &[arguments, &["typo.json", "idle.json"]].concat());
+    let plain = run(&[]);
+    assert_eq!(plain.code, 0, "{}", plain.out);
+    for part in [
+        "warning[unknown-syscall]",
+        "note[default-entry]",
+        "\n2 profiles: 2 valid; 1 warning, 1 note\n",
+    ] {
+        assert!(plain.out.contains(part), "{part} in {}", plain.out);
+    }
+    assert!(!plain.out.contains("denied"), "{}", plain.out);
+
+    let portable = run(&["--deny", "not-portable"]);
+    assert_eq!(portable.code, 1);
+    for part in [
+        "error[unknown-syscall]",
+        "= note: warning by itself, denied by --deny not-portable",
+        "note[default-entry]",
+        "typo.json: OCI profile: valid, sha256:",
+        ", but has 1 denied finding\nidle.json",
+        "\n2 profiles: 2 valid; 1 denied finding, 1 note\n",
+    ] {
+        assert!(portable.out.contains(part), "{part} in {}", portable.out);
+    }
+
+    let both = run(&["--deny", "lint", "--deny", "not-portable"]);
+    assert_eq!(both.code, 1);
+    assert!(both.out.contains("error[default-entry]"), "{}", both.out);
+    assert!(
+        both.out.ends_with("2 profiles: 2 valid; 2 denied findings\n"),
+        "{}",
+        both.out
+    );
+
+    let good = check(folder.path(), &["--deny", "lint", "typo.json"]);
+    assert_eq!(good.code, 0, "{}", good.out);
+    let wrong = check(folder.path(), &["--deny", "invalid", "typo.json"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("lint, not-portable"), "{}", wrong.err);
+}
+
+#[test]
+fn the_summary_counts_profiles_by_verdict_and_what_could_not_be_read() {
+    let folder = folder(&[
+        ("good.json", GOOD),
+        ("typo.json", TYPO),
+        ("web.yaml", MANIFEST),
+        ("namespace.yaml", "apiVersion: v1\nkind: Namespace\n"),
+    ]);
+    let ran = check(folder.path(), &[".", "missing.json"]);
+    assert!(
+        ran.out
+            .ends_with("\n3 profiles: 2 valid, 1 invalid; 1 warning, 1 could not be read\n"),
+        "{}",
+        ran.out
+    );
+    let ran = check(folder.path(), &["good.json"]);
+    assert!(ran.out.ends_with("\n1 profile: 1 valid\n"), "{}", ran.out);
+}
+
+/// The lines of a text, the first of which is the marked one, and the line of marks.
+fn marked(out: &str, place: &str) -> (String, String) {
+    let mut lines = out
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with(&format!("--> {place}")))
+        .skip(2);
+    let mut line = || {
+        let line = lines.next().unwrap_or_else(|| panic!("no {place} in {out}"));
+        line.split_once('|').unwrap().1.to_owned()
+    };
+    (line(), line())
+}
+
+#[test]
+fn the_marks_stand_below_the_word_that_a_finding_is_about() {
+    let bad = "{\n\t\"defaultAction\": \"SCMP_ACT_ALLOW\",\r\n\t\"a\":\t{}, \"漢字e\u{301}\": 1, \"b\": 2}";
+    let manifest = MANIFEST.replace("    arg", "    漢: {\"x\": [e\u{301}, 1]} # wide\n    arg");
+    let dos = format!("\u{feff}{}", manifest.replace('\n', "\r\n"));
+    let old = MANIFEST.replace('\n', "\r");
+    let folder = folder(&[
+        ("bad.json", bad),
+        ("unix.yaml", &manifest),
+        ("dos.yaml", &dos),
+        ("old.yaml", &old),
+        ("first.yaml", "\u{feff}kind: [SeccompProfile]\n"),
+        ("end.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\""),
+        ("end.yaml", &(MANIFEST.replace("    arg: []\n", "    x: 1"))),
+        ("bom.json", &format!("\u{feff}{GOOD}")),
+    ]);
+    let ran = check(folder.path(), &["."]);
+    let out = ran.out;
+    let is = |place: &str, line: &str, marks: &str| {
+        let (shown, below) = marked(&out, place);
+        assert_eq!(
+            (shown.as_str(), below.as_str()),
+            (line, marks),
+            "{place} in {out}"
+        );
+    };
+    // A tab takes four columns, and a wide character two.
+    let line = "     \"a\":    {}, \"漢字e\u{301}\": 1, \"b\": 2}";
+    is("./bad.json:3:2", line, "     ^^^");
+    is("./bad.json:3:11", line, "                 ^^^^^^^");
+    is("./bad.json:3:22", line, "                             ^^^");
+    for name in ["unix", "dos"] {
+        let wide = "     漢: {\"x\": [e\u{301}, 1]} # wide";
+        is(&format!("./{name}.yaml:9:5"), wide, "     ^^");
+        is(&format!("./{name}.yaml:10:5"), "     arg: []", "     ^^^");
+    }
+    is("./old.yaml:9:5", "     arg: []", "     ^^^");
+    is("./first.yaml:1:7", " kind: [SeccompProfile]", "       ^");
+    is("./end.yaml:9:5", "     x: 1", "     ^");
+    is(
+        "./end.json:1:34",
+        " {\"defaultAction\": \"SCMP_ACT_ALLOW\"",
+        &format!("{}^", " ".repeat(34)),
+    );
+    is("./bom.json:1:1", " {\"defaultAction\": \"SCMP_ACT_ALLOW\",", " ^");
+    assert!(!out.contains(['\r', '\t', '\u{feff}']), "{out:?}");
+}
+
+#[test]
+fn a_document_that_cannot_be_read_hides_neither_the_next_nor_the_next_file() {
+    let good = MANIFEST.replace("    arg: []\n", "");
+    let folder = folder(&[
+        (
+            "many.yaml",
+            &format!("kind: [\n---\n{good}---\na: b: c\n---\n{MANIFEST}"),
+        ),
+        ("syntax.json", "{\"defaultAction\": }"),
+        ("zero.json", ""),
+    ]);
+    fs::write(folder.path().join("good.json"), GOOD).unwrap();
+    let ran = check(
+        folder.path(),
+        &["many.yaml", "syntax.json", "zero.json", "good.json"],
+    );
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    for part in [
+        "error[syntax]: not YAML",
+        "--> many.yaml:1:7",
+        "many.yaml: shop/web: valid, sha256:",
+        "--> many.yaml:22:5",
+        "many.yaml: shop/web: INVALID, 1 finding",
+        "--> syntax.json:1:19",
+        "zero.json: document: INVALID",
+        "good.json: OCI profile: valid",
+        "\n7 profiles: 2 valid, 5 invalid\n",
+    ] {
+        assert!(ran.out.contains(part), "{part} in {}", ran.out);
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_who_asks() {
+    let folder = folder(&[("web.yaml", MANIFEST)]);
+    let run = |variables: &[(&str, &str)], terminal: bool| {
+        let callgate = env!("CARGO_BIN_EXE_callgate");
+        let mut command = if terminal {
+            // script(1) gives what it runs a terminal.
+            let mut command = Command::new("script");
+            let line = format!("'{callgate}' check web.yaml");
+            command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+            command
+        } else {
+            let mut command = Command::new(callgate);
+            command.args(["check", "web.yaml"]);
+            command
+        };
+        let output = command
+            .current_dir(folder.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("TERM", "xterm-256color")
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(out.contains("unknown-key"), "{out}");
+        out.contains("\u{1b}[")
+    };
+    assert!(!run(&[], false));
+    assert!(run(&[], true));
+    assert!(run(&[("CLICOLOR_FORCE", "1")], false));
+    assert!(!run(&[("NO_COLOR", "1")], true));
+    assert!(!run(&[("TERM", "dumb")], true));
+}
+
+#[test]
+fn findings_that_are_not_listed_are_counted() {
+    let keys: Vec<String> = (0..100_000).map(|n| format!("\"k{n}\": 0")).collect();
+    let text = format!("{{\"defaultAction\": \"SCMP_ACT_ALLOW\", {}}}", keys.join(","));
+    let run = |format| callgate(Path::new("."), &["check", "--format", format, "-"], &text);
+    let human = run("human");
+    assert_eq!(human.code, 1);
+    for part in [
+        "... and 99900 more findings in standard input, OCI profile",
+        "INVALID, 100000 findings",
+    ] {
+        assert!(human.out.contains(part), "{part} in {}", human.out);
+    }
+    let file = parsed(&run("json").out)["files"][0].take();
+    assert_eq!(file["findings"].as_array().unwrap().len(), 100);
+    assert_eq!(file["findingsTotal"], 100_000);
+    let log = parsed(&run("sarif").out);
+    assert_eq!(log["runs"][0]["results"].as_array().unwrap().len(), 100);
+    let notifications = &log["runs"][0]["invocations"][0]["toolExecutionNotifications"];
+    assert_eq!(
+        notifications[0]["message"]["text"],
+        "99900 more findings in OCI profile"
+    );
+}
+
+#[test]
+fn many_findings_in_many_documents_of_one_line_are_all_shown() {
+    // Seconds in a debug build; were the line walked for each of them, many minutes.
+    let bad = format!(
+        r#"{{"apiVersion": "callgate.dev/v1alpha1", "kind": "SeccompProfile", "metadata": {{"name": "a"}}, "spec": "{}"}}"#,
+        "x".repeat(600)
+    );
+    let text = format!(
+        r#"{{"apiVersion": "v1", "kind": "List", "items": [{}]}}"#,
+        vec![bad.as_str(); 5_000].join(",")
+    );
+    assert!(text.len() > 3 << 20);
+    let ran = callgate(Path::new("."), &["check", "-"], &text);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.out.contains("\n5000 profiles: 5000 invalid\n"));
+    assert!(ran.out.lines().all(|line| line.chars().count() < 400));
+}
+
+#[test]
+fn of_a_line_of_a_megabyte_the_surroundings_are_shown_with_the_true_column() {
+    let names: Vec<String> = (0..120_000).map(|n| format!("\"k{n}\"")).collect();
+    let text = format!(
+        r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [], "flags": [{}], "bad": 1}}"#,
+        names.join(",")
+    );
+    assert!(text.len() > 1 << 20);
+    let ran = callgate(Path::new("."), &["check", "-"], &text);
+    assert_eq!(ran.code, 1);
+    let column = text.find("\"bad\"").unwrap() + 1;
+    assert!(ran.out.contains(&format!("--> standard input:1:{column}\n")));
+    assert!(ran.out.len() < 4_000, "{}", ran.out.len());
+    assert!(ran.out.contains("\"k119999\"], \"bad\": 1}\n"), "{}", ran.out);
+    assert!(ran.out.contains(" ^^^^^\n"), "{}", ran.out);
+}
+
+#[test]
+fn what_a_file_holds_cannot_steer_a_terminal() {
+    let text = "apiVersion: v1\nkind: \"Name\\e[2Jspace\\u009b\"\n---\n\
+                apiVersion: callgate.dev/v1alpha1\nkind: SeccompProfile\nmetadata: {name: \"a\\e]0;x\\a\"}\n\
+                spec: {defaultAction: \"\\e[2J\\u009b\", \"k\\u009b\": 1}\n";
+    // These stand in the file as they are, and so in the lines that are shown.
+    let raw = "{\"defaultAction\": \"\u{9b}2J\u{7f}\u{202e}\", \"k\u{85}\u{2028}\": 1}\n";
+    let folder = folder(&[
+        ("text.yaml", text),
+        ("raw.json", raw),
+        ("escape.yaml", "a: \u{1b}[2J\n"),
+        ("e\u{1b}[2J\u{9b}\n\u{202e}.json", "{"),
+    ]);
+    fs::write(folder.path().join(OsStr::from_bytes(b"\xff\x1b.json")), "{").unwrap();
+    let missing = "m\u{1b}[2J\u{9b}";
+    for format in ["human", "json", "sarif"] {
+        let ran = check(folder.path(), &["--format", format, ".", missing]);
+        assert_eq!(ran.code, 2, "{}{}", ran.out, ran.err);
+        for shown in [&ran.out, &ran.err] {
+            assert!(
+                !shown
+                    .chars()
+                    .any(|c| c != '\n' && (c.is_control() || matches!(c, '\u{2028}' | '\u{202e}'))),
+                "{format}: {shown:?}"
+            );
+        }
+    }
+}
