@@ -18,12 +18,18 @@ const TYPO: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
 const IDLE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
  "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ALLOW"}]}"#;
 
+/// Refused unless an option allows it.
+const LISTENER: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock",
+    "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#;
+
 fn check(folder: &Path, arguments: &[&str]) -> Ran {
     callgate(folder, &[&["check"], arguments].concat(), "")
 }
 
 fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    serde_json::from_str(text)
+        .map_err(|error| format!("{error}: {text}"))
+        .unwrap()
 }
 
 /// One of each kind of outcome, and what `check` says of them.
@@ -47,17 +53,16 @@ fn every_outcome(format: &str) -> (TempDir, Value) {
     (folder, parsed(&ran.out))
 }
 
-const LISTENER: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock",
-    "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#;
-
 /// The one element of a list that has this member.
 fn with<'a>(list: &'a Value, member: &str, value: &str) -> &'a Value {
-    let mut found = list.as_array().unwrap().iter().filter(|one| one[member] == value);
-    let one = found
-        .next()
-        .unwrap_or_else(|| panic!("no {member} {value} in {list:#}"));
-    assert!(found.next().is_none(), "{member} {value} twice in {list:#}");
-    one
+    let found: Vec<&Value> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one[member] == value)
+        .collect();
+    assert_eq!(found.len(), 1, "{member} {value} in {list:#}");
+    found[0]
 }
 
 fn validate(schema: &Value, instance: &Value) {
@@ -77,9 +82,7 @@ fn read_json(path: &str) -> Value {
     parsed(&fs::read_to_string(path).unwrap())
 }
 
-/// The schema of OASIS, from the [appendix of the standard][1].
-///
-/// [1]: https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json
+/// The schema of OASIS, from where its `$id` says.
 fn sarif_schema() -> Value {
     let mut schema = read_json("tests/data/sarif-2.1.0.schema.json");
     // A bracket too many in the pattern of a member that is not printed: no expression for all who are strict.
@@ -324,7 +327,10 @@ fn marked(out: &str, place: &str) -> (String, String) {
         .skip_while(|line| !line.trim_start().starts_with(&format!("--> {place}")))
         .skip(2);
     let mut line = || {
-        let line = lines.next().unwrap_or_else(|| panic!("no {place} in {out}"));
+        let line = lines
+            .next()
+            .ok_or_else(|| format!("no {place} in {out}"))
+            .unwrap();
         line.split_once('|').unwrap().1.to_owned()
     };
     (line(), line())

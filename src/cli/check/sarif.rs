@@ -169,6 +169,7 @@ fn uri(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::FieldPath;
 
     #[test]
     fn a_path_becomes_a_reference_that_leads_to_it() {
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn a_witness_is_told_unless_the_message_does() {
         let finding = |message: &str| {
-            Finding::new(Code::Contradiction, Default::default(), message).shown_by("socket(0x26)")
+            Finding::new(Code::Contradiction, FieldPath::root(), message).shown_by("socket(0x26)")
         };
         assert_eq!(
             message(&finding("two answers")),
