@@ -6,9 +6,11 @@
 //! mean the same exactly if they are the same node (a multi-terminal binary decision diagram, after Bryant 1986,
 //! "Graph-Based Algorithms for Boolean Function Manipulation").
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 
 use crate::filter::Answer;
 use crate::profile::{Code, FieldPath, Finding};
@@ -16,10 +18,12 @@ use crate::profile::{Code, FieldPath, Finding};
 /// The arguments of a call.
 pub(super) type Arguments = [u64; 6];
 
-/// How many branches there may be at once, and how many steps are taken: hostile conditions make diagrams that
-/// grow with the product of their sizes. The largest of a real profile has some thousands.
-const MAX_BRANCHES: usize = 200_000;
-const MAX_STEPS: usize = 400_000;
+/// How many branches there may be, and how many steps are taken: hostile conditions make diagrams that grow with
+/// the product of their sizes. The largest of a real profile has some thousands. What libseccomp can compile of
+/// conditions that go side by side stays below: 4,000 values of one argument make a million. In memory a branch
+/// takes 20 bytes.
+const MAX_BRANCHES: usize = 1_500_000;
+const MAX_STEPS: usize = 8_000_000;
 
 /// The diagrams would take more memory or time than a profile is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,11 +86,16 @@ struct Branch {
 #[derive(Debug, Default)]
 pub(super) struct Diagrams {
     branches: Vec<Branch>,
-    // Keys are numbers of our own making, and the bounds hold whatever their hashes are.
-    known: HashMap<Branch, Node, FixedState>,
+    /// Every branch once, by what it is. Keys are numbers of our own making, and the bounds hold whatever their
+    /// hashes are.
+    known: HashTable<u32>,
+    hasher: FixedState,
     answers: Vec<Answer>,
-    chosen: HashMap<(Node, Node, Node), Node, FixedState>,
+    steps: usize,
 }
+
+/// What one operation has found so far.
+type Chosen = HashMap<(Node, Node, Node), Node, FixedState>;
 
 impl Diagrams {
     /// The diagram of one answer to every call.
@@ -111,16 +120,19 @@ impl Diagrams {
             return Ok(clear);
         }
         let branch = Branch { bit, clear, set };
-        if let Some(node) = self.known.get(&branch) {
-            return Ok(*node);
+        let hash = self.hasher.hash_one(branch);
+        if let Some(at) = self.known.find(hash, |at| self.branches[*at as usize] == branch) {
+            return Ok(Node(*at));
         }
         if self.branches.len() == MAX_BRANCHES {
             return Err(TooComplex);
         }
-        let node = Node(small(self.branches.len()));
+        let at = small(self.branches.len());
         self.branches.push(branch);
-        self.known.insert(branch, node);
-        Ok(node)
+        let (branches, hasher) = (&self.branches, &self.hasher);
+        self.known
+            .insert_unique(hash, at, |at| hasher.hash_one(branches[*at as usize]));
+        Ok(Node(at))
     }
 
     /// `then` where `condition` holds, `otherwise` elsewhere.
@@ -129,6 +141,16 @@ impl Diagrams {
         condition: Node,
         then: Node,
         otherwise: Node,
+    ) -> Result<Node, TooComplex> {
+        self.choose_below(condition, then, otherwise, &mut Chosen::default())
+    }
+
+    fn choose_below(
+        &mut self,
+        condition: Node,
+        then: Node,
+        otherwise: Node,
+        chosen: &mut Chosen,
     ) -> Result<Node, TooComplex> {
         if condition == Node::ALWAYS || then == otherwise {
             return Ok(then);
@@ -140,22 +162,57 @@ impl Diagrams {
             return Ok(condition);
         }
         let key = (condition, then, otherwise);
-        if let Some(node) = self.chosen.get(&key) {
+        if let Some(node) = chosen.get(&key) {
             return Ok(*node);
         }
-        if self.chosen.len() == MAX_STEPS {
-            return Err(TooComplex);
-        }
+        self.step()?;
         let nodes = [condition, then, otherwise];
         // The condition is no leaf here.
         let bit = nodes.into_iter().filter_map(|node| self.top(node)).min();
         let Some(bit) = bit else { return Ok(otherwise) };
         let [condition, then, otherwise] = nodes.map(|node| self.halves(node, bit));
-        let clear = self.choose(condition.0, then.0, otherwise.0)?;
-        let set = self.choose(condition.1, then.1, otherwise.1)?;
+        let clear = self.choose_below(condition.0, then.0, otherwise.0, chosen)?;
+        let set = self.choose_below(condition.1, then.1, otherwise.1, chosen)?;
         let node = self.branch(bit, clear, set)?;
-        self.chosen.insert(key, node);
+        chosen.insert(key, node);
         Ok(node)
+    }
+
+    fn step(&mut self) -> Result<(), TooComplex> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err(TooComplex);
+        }
+        Ok(())
+    }
+
+    /// Arguments for which the condition holds and the other diagram has such a leaf; `None` if there are none.
+    pub(super) fn find_where(
+        &mut self,
+        condition: Node,
+        node: Node,
+        wanted: impl Fn(Node) -> bool,
+    ) -> Result<Option<Arguments>, TooComplex> {
+        let mut seen = HashSet::with_hasher(FixedState::default());
+        let mut ahead = vec![(condition, node, Arguments::default())];
+        while let Some((condition, node, arguments)) = ahead.pop() {
+            if condition == Node::NEVER || !seen.insert((condition, node)) {
+                continue;
+            }
+            self.step()?;
+            let Some(bit) = self.top(condition).into_iter().chain(self.top(node)).min() else {
+                if wanted(node) {
+                    return Ok(Some(arguments));
+                }
+                continue;
+            };
+            let (condition, node) = (self.halves(condition, bit), self.halves(node, bit));
+            let mut set = arguments;
+            bit.set_in(&mut set);
+            ahead.push((condition.1, node.1, set));
+            ahead.push((condition.0, node.0, arguments));
+        }
+        Ok(None)
     }
 
     /// The same with another leaf in place of one.
@@ -189,11 +246,6 @@ impl Diagrams {
         self.choose(one, other, Node::NEVER)
     }
 
-    /// Where `one` holds and `other` does not.
-    pub(super) fn without(&mut self, one: Node, other: Node) -> Result<Node, TooComplex> {
-        self.choose(other, Node::NEVER, one)
-    }
-
     /// A number of bits compared with a value of as many. `bit` says which bit of an argument each is, from bit 0;
     /// `None` for one that is always clear.
     pub(super) fn compare(
@@ -222,37 +274,6 @@ impl Diagrams {
         bits.into_iter()
             .rev()
             .try_fold(Node::NEVER, |below, bit| self.branch(bit, below, Node::ALWAYS))
-    }
-
-    /// Arguments that lead to a leaf of this kind, as few bits set as the way there needs; `None` if none does.
-    pub(super) fn find(&self, node: Node, wanted: impl Fn(Node) -> bool) -> Option<Arguments> {
-        let mut dead = vec![false; self.branches.len()];
-        let mut way: Vec<(Node, bool)> = Vec::new();
-        let mut at = node;
-        loop {
-            if let Some(branch) = self.get(at) {
-                if !std::mem::replace(&mut dead[at.0 as usize], true) {
-                    way.push((at, false));
-                    at = branch.clear;
-                    continue;
-                }
-            } else if wanted(at) {
-                let mut arguments = Arguments::default();
-                for (node, set) in way {
-                    if let (Some(branch), true) = (self.get(node), set) {
-                        branch.bit.set_in(&mut arguments);
-                    }
-                }
-                return Some(arguments);
-            }
-            // Back to the last branch whose other side has not been tried.
-            while way.last()?.1 {
-                way.pop();
-            }
-            let last = way.last_mut()?;
-            last.1 = true;
-            at = self.get(last.0)?.set;
-        }
     }
 
     /// Arguments to which two diagrams answer differently; `None` if they are the same.
@@ -354,7 +375,7 @@ mod tests {
         let diagrams = &mut Diagrams::default();
         let below_8 = diagrams.compare(64, 8, word(2), LESS).unwrap();
         let high = diagrams.any_set((3..64).map(|bit| Bit::new(2, bit))).unwrap();
-        let not_high = diagrams.without(Node::ALWAYS, high).unwrap();
+        let not_high = diagrams.choose(high, Node::NEVER, Node::ALWAYS).unwrap();
         assert_eq!(below_8, not_high);
 
         let [one, other] = [1, 7].map(|value| diagrams.compare(64, value, word(0), Outcome::EQUAL).unwrap());
@@ -419,11 +440,17 @@ mod tests {
                 .unwrap()
         });
         let both = diagrams.and(one, other).unwrap();
-        let found = diagrams.find(both, |leaf| leaf == Node::ALWAYS);
-        assert_eq!(found, Some([38, 7, 0, 0, 0, 0]));
+        let found = diagrams.find_where(both, Node::ALWAYS, |_| true);
+        assert_eq!(found, Ok(Some([38, 7, 0, 0, 0, 0])));
         let answer = diagrams.answer(Answer::KILL_THREAD);
-        assert_eq!(diagrams.find(both, |leaf| leaf == answer), None);
-        assert_eq!(diagrams.find(answer, |leaf| leaf == answer), Some([0; 6]));
+        let said = diagrams.choose(other, answer, Node::NEVER).unwrap();
+        let found = diagrams.find_where(one, said, |leaf| leaf == answer);
+        assert_eq!(found, Ok(Some([38, 7, 0, 0, 0, 0])));
+        assert_eq!(
+            diagrams.find_where(both, said, |leaf| leaf == Node::NEVER),
+            Ok(None)
+        );
+        assert_eq!(diagrams.find_where(Node::NEVER, answer, |_| true), Ok(None));
     }
 
     #[test]
@@ -442,7 +469,7 @@ mod tests {
         let same = (0..64).try_fold(Node::ALWAYS, |all, bit| {
             let one = diagrams.any_set([Bit::new(0, bit)].into_iter())?;
             let other = diagrams.any_set([Bit::new(1, bit)].into_iter())?;
-            let not_other = diagrams.without(Node::ALWAYS, other)?;
+            let not_other = diagrams.choose(other, Node::NEVER, Node::ALWAYS)?;
             let same = diagrams.choose(one, other, not_other)?;
             diagrams.and(all, same)
         });

@@ -148,11 +148,9 @@ impl<'a> Reader<'a> {
         let mut kept: Vec<(usize, Node)> = Vec::new();
         for (entry, holds) in saying {
             let answer = self.diagrams.answer(self.answers[entry]);
-            // What was said before where this entry holds; its own answer elsewhere, which changes nothing below.
-            let before = self.diagrams.choose(holds, said, answer)?;
             let clash = self
                 .diagrams
-                .find(before, |leaf| leaf != Node::NEVER && leaf != answer);
+                .find_where(holds, said, |leaf| leaf != Node::NEVER && leaf != answer)?;
             if let Some(arguments) = clash {
                 let other = kept.iter().find(|(other, holds)| {
                     self.answers[*other] != self.answers[entry]
@@ -162,7 +160,11 @@ impl<'a> Reader<'a> {
                 self.contradiction(site, entry, other, arguments);
             } else if holds == Node::NEVER {
                 // Told once for all calls.
-            } else if before == answer {
+            } else if self
+                .diagrams
+                .find_where(holds, said, |leaf| leaf == Node::NEVER)?
+                .is_none()
+            {
                 self.redundant(site, entry);
             } else {
                 said = self.diagrams.choose(holds, answer, said)?;
@@ -182,7 +184,10 @@ impl<'a> Reader<'a> {
         let mut later: BTreeMap<Answer, Node> = BTreeMap::new();
         for &(entry, holds) in kept.iter().rev() {
             let covered = later.entry(self.answers[entry]).or_insert(Node::NEVER);
-            if self.diagrams.without(holds, *covered)? == Node::NEVER {
+            let alone = self
+                .diagrams
+                .find_where(holds, *covered, |leaf| leaf == Node::NEVER)?;
+            if alone.is_none() {
                 self.redundant(site, entry);
             } else {
                 *covered = self.diagrams.choose(holds, Node::ALWAYS, *covered)?;
@@ -200,11 +205,16 @@ impl<'a> Reader<'a> {
         kept: &[(usize, Node)],
     ) -> Result<(), TooComplex> {
         for &(other, elsewhere) in kept {
-            let overlap = self.diagrams.and(holds, elsewhere)?;
-            if overlap == elsewhere && elsewhere != holds {
+            let outside = self
+                .diagrams
+                .find_where(elsewhere, holds, |leaf| leaf == Node::NEVER)?;
+            if outside.is_none() && elsewhere != holds {
                 continue;
             }
-            if let Some(arguments) = self.diagrams.find(overlap, |leaf| leaf == Node::ALWAYS) {
+            let overlap = self
+                .diagrams
+                .find_where(holds, elsewhere, |leaf| leaf == Node::ALWAYS)?;
+            if let Some(arguments) = overlap {
                 self.contradiction(site, entry, other, arguments);
                 return Ok(());
             }

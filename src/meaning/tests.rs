@@ -562,3 +562,26 @@ fn conditions_that_multiply_without_end_are_given_up() {
     let calls = resolve(&profile).unwrap();
     assert_eq!(Meaning::of(&profile, &calls).err(), Some(TooComplex));
 }
+
+#[test]
+fn as_many_values_as_a_filter_holds_are_proven() {
+    let entry = |value: u64| Rule {
+        names: vec!["kill".to_owned()],
+        action: Action::Allow,
+        errno_ret: None,
+        args: vec![Condition {
+            index: 0,
+            // Far apart, so that they share few branches.
+            value: (value * 0x9e37_79b9) & 0xffff_ffff,
+            value_two: None,
+            op: Operator::Equal,
+        }],
+    };
+    let profile = Profile {
+        syscalls: (1..=4_000).map(entry).collect(),
+        ..denying("", r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW"}"#)
+    };
+    let (program, findings) = proven(&profile);
+    assert_eq!(findings, vec![]);
+    assert!(program.len() > 4_000);
+}
