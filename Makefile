@@ -21,7 +21,7 @@ demo: packages kubernetes ## Show the main job on a local Kubernetes, step by st
 	cargo run --locked --quiet --example demo
 
 .PHONY: test
-test: packages kubernetes ## Run every test, on a real kube-apiserver
+test: packages kubernetes runtimes ## Run every test, on a real kube-apiserver and real container runtimes
 	cargo test --locked --workspace
 
 .PHONY: lint
@@ -30,7 +30,7 @@ lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scri
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
-	shellcheck .ci/run tests/packages tests/kubernetes/build
+	shellcheck .ci/run tests/packages tests/kubernetes/build tests/runtimes/build
 
 .PHONY: audit
 audit: $(CARGO_DENY) ## Look the dependencies up in the advisory database (downloads it)
@@ -58,13 +58,17 @@ findings: packages ## Write docs/findings.md anew from the rules
 kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
 	@tests/kubernetes/build
 
+.PHONY: runtimes
+runtimes: packages ## Build the container runtimes that Debian does not have, for tests
+	tests/runtimes/build
+
 .PHONY: packages
 packages: ## Install the Debian packages that building and testing needs
 	@tests/packages
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf target tests/kubernetes/bin
+	rm -rf target tests/kubernetes/bin tests/runtimes/bin
 
 $(CARGO_DENY):
 	@echo "Building cargo-deny $(CARGO_DENY_VERSION), once (about 5 minutes)"
