@@ -26,6 +26,7 @@
 //! | [`api`] | the types of the custom resources | `profile` |
 //! | [`agent`] | API server → store, on one node | all of the above |
 //! | [`controller`] | profile status, folded from proofs and node reports | `api`, `proof`, `profile` |
+//! | [`startability`] | what container runtimes need to start a container | nothing of ours |
 //! | [`telemetry`] | logs, metrics, health | nothing of ours |
 //! | `text` | words for people: counts, error chains, foreign texts | nothing of ours |
 //! | [`cli`] | one file per subcommand | everything |
@@ -41,6 +42,7 @@ pub mod filter;
 pub mod meaning;
 pub mod profile;
 pub mod proof;
+pub mod startability;
 pub mod store;
 pub mod telemetry;
 pub mod testload;
