@@ -41,6 +41,11 @@ bench: packages kubernetes ## Measure against the budgets, and print a table
 	cargo build --locked --release --bin callgate
 	cargo bench --locked --bench latency
 
+.PHONY: measure
+measure: packages runtimes ## Measure what container runtimes do and need, and write docs/runtimes.md
+	CALLGATE_WRITE_RUNTIMES=1 cargo test --locked --test runtimes
+	cargo run --locked --quiet --example runtimes
+
 .PHONY: build
 build: packages ## Build target/release/callgate
 	cargo build --locked --release --bin callgate

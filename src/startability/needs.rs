@@ -133,7 +133,7 @@ pub const START_NEEDS: &[StartNeeds] = &[
             need!("prctl": ERRNO_OR_KILL),
             need!("prctl": ZERO).unless_root(),
             need!("read": ANY),
-            need!("rt_sigreturn": KILL).now_and_then(),
+            need!("rt_sigreturn": ERRNO_OR_KILL).now_and_then(),
             need!("setgid": ERRNO_OR_KILL),
             need!("setgroups": ERRNO_OR_KILL),
             need!("setuid": ERRNO_OR_KILL),

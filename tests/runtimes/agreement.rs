@@ -1,0 +1,278 @@
+//! Whether the runtimes do with each profile what is predicted: the table of `docs/runtimes.md`.
+
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bed::{Answer, End, Outcome, Runtime};
+use callgate::profile::Profile;
+
+use crate::ask::Ask;
+use crate::cases::{self, Case, Expected, User};
+use crate::containerd::hand_over;
+use crate::generated;
+use crate::lab::{DEADLINE, Lab, SHORT_DEADLINE, on_two_threads};
+use crate::predict::{Loaded, Prediction};
+
+/// Invalid profiles that no rule of Callgate's refuses yet.
+const OWED: &[&str] = &[
+    "two answers to one call",
+    "a dead condition",
+    "overlapping ranges",
+    "bits outside the mask",
+    "execve denied",
+    "execve deadly",
+    "a list without setuid, as root",
+    "two entries that libseccomp gets wrong",
+    "two ranges of 64 bits that libseccomp gets wrong",
+];
+
+/// What a runtime made of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// It started, and answered as predicted.
+    Agrees,
+    /// It started, and answered as predicted of this runtime, but not of the filter alone.
+    OwnWay,
+    /// It refused it or did not start.
+    Refused(String),
+    /// It neither started nor gave up.
+    Hung,
+    /// It started, and answered this otherwise.
+    Differs(String),
+}
+
+type Unconfined = BTreeMap<(User, Ask), Answer>;
+
+#[test]
+fn runtimes_do_with_each_profile_what_its_verdict_says() {
+    let lab = Lab::get();
+    let mut cases = cases::all();
+    cases.extend(generated::cases(30));
+    let unconfined = unconfined(lab, &cases);
+
+    let rows = on_two_threads(&cases, |case| judge(lab, case, &unconfined));
+
+    let mut wrong = String::new();
+    let mut owed = Vec::new();
+    for (case, row) in cases.iter().zip(&rows) {
+        for fault in &row.faults {
+            writeln!(wrong, "{}: {fault}\n    {}", case.name, short(&case.file)).unwrap();
+        }
+        if row.owed {
+            owed.push(case.name.as_str());
+        }
+    }
+    if std::env::var_os("CALLGATE_WRITE_RUNTIMES").is_some() {
+        table::write(&lab.runtimes, &cases, &rows);
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert_eq!(
+        owed, OWED,
+        "invalid profiles that Callgate calls valid, and those that are known to be"
+    );
+}
+
+/// What is known of a case after all runtimes were asked.
+struct Row {
+    seen: Vec<Seen>,
+    faults: Vec<String>,
+    /// Whether Callgate calls it valid, and it is not.
+    owed: bool,
+}
+
+fn judge(lab: &Lab, case: &Case, unconfined: &Unconfined) -> Row {
+    let file = lab.file(&case.file);
+    let verdict = lab.verdict(&file);
+    match &case.expected {
+        Expected::Valid { asks, refused_by } => {
+            let profile = match verdict {
+                Ok(profile) => profile,
+                Err(said) => {
+                    return Row {
+                        seen: Vec::new(),
+                        faults: vec![format!("Callgate calls it invalid: {said}")],
+                        owed: false,
+                    };
+                }
+            };
+            let seen: Vec<Seen> = lab
+                .runtimes
+                .iter()
+                .map(|runtime| compare(lab, runtime, case, &profile, asks, unconfined))
+                .collect();
+            let faults = lab
+                .runtimes
+                .iter()
+                .zip(&seen)
+                .filter(|(runtime, seen)| match seen {
+                    Seen::Agrees | Seen::OwnWay => refused_by.contains(&runtime.name),
+                    Seen::Refused(_) => !refused_by.contains(&runtime.name),
+                    Seen::Differs(_) | Seen::Hung => true,
+                })
+                .map(|(runtime, seen)| format!("{runtime}: {seen:?}"))
+                .collect();
+            Row {
+                seen,
+                faults,
+                owed: false,
+            }
+        }
+        Expected::Invalid { says } => {
+            let seen = refute(lab, case, &file, says, unconfined);
+            let faults = seen
+                .iter()
+                .all(|seen| *seen == Seen::Agrees)
+                .then(|| "invalid, but all runtimes do what it says".to_owned());
+            Row {
+                seen,
+                faults: faults.into_iter().collect(),
+                owed: verdict.is_ok(),
+            }
+        }
+    }
+}
+
+/// Starts a valid profile, and compares.
+fn compare(
+    lab: &Lab,
+    runtime: &Runtime,
+    case: &Case,
+    profile: &Profile,
+    asks: &[Ask],
+    unconfined: &Unconfined,
+) -> Seen {
+    let loaded = match Loaded::new(profile, runtime) {
+        Ok(loaded) => loaded,
+        Err(error) => return Seen::Refused(format!("{error:#}")),
+    };
+    let seccomp = hand_over(&lab.file(&case.file)).unwrap().to_string();
+    let predicted: Vec<_> = asks.iter().map(|ask| (*ask, loaded.answer(ask))).collect();
+    let filter = Loaded::alone(profile).unwrap();
+    let own_way = predicted
+        .iter()
+        .any(|(ask, prediction)| filter.answer(ask) != *prediction);
+    match ask_all(
+        lab, runtime, case.user, &seccomp, &predicted, unconfined, DEADLINE,
+    ) {
+        Seen::Agrees if own_way => Seen::OwnWay,
+        seen => seen,
+    }
+}
+
+/// Starts an invalid profile as it is; and where all runtimes do what it says, as containerd hands it over.
+fn refute(
+    lab: &Lab,
+    case: &Case,
+    file: &str,
+    says: &[(Ask, Prediction)],
+    unconfined: &Unconfined,
+) -> Vec<Seen> {
+    let ask = |seccomp: &str| -> Vec<Seen> {
+        lab.runtimes
+            .iter()
+            .map(|runtime| ask_all(lab, runtime, case.user, seccomp, says, unconfined, SHORT_DEADLINE))
+            .collect()
+    };
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(file).is_ok();
+    let raw = if is_json { ask(file) } else { Vec::new() };
+    if raw.iter().any(|seen| *seen != Seen::Agrees) {
+        return raw;
+    }
+    match hand_over(file) {
+        Ok(handed) => ask(&handed.to_string()),
+        Err(error) => vec![Seen::Refused(format!("containerd: {error}")); lab.runtimes.len()],
+    }
+}
+
+/// Asks all calls: those that return in one start, each deadly one at the end of a start.
+fn ask_all(
+    lab: &Lab,
+    runtime: &Runtime,
+    user: User,
+    seccomp: &str,
+    predicted: &[(Ask, Prediction)],
+    unconfined: &Unconfined,
+    deadline: Duration,
+) -> Seen {
+    let deadly = |prediction: &Prediction| matches!(prediction, Prediction::Stopped(Answer::Killed(_)));
+    let (last, mut first): (Vec<_>, Vec<_>) = predicted.iter().copied().partition(|(_, one)| deadly(one));
+    let mut starts = Vec::new();
+    for one in last.into_iter().take(3) {
+        first.push(one);
+        starts.push(std::mem::take(&mut first));
+    }
+    if starts.is_empty() || !first.is_empty() {
+        starts.push(first);
+    }
+    for start in starts {
+        let asks: Vec<Ask> = start.iter().map(|(ask, _)| *ask).collect();
+        let outcome = lab.start(runtime, user, Some(seccomp), &asks, deadline);
+        if !outcome.ran {
+            return match outcome.end {
+                End::Hung => Seen::Hung,
+                end => Seen::Refused(format!("{end}: {}", outcome.last_words())),
+            };
+        }
+        if let Some(difference) = difference(&outcome, user, &start, unconfined) {
+            return Seen::Differs(difference);
+        }
+    }
+    Seen::Agrees
+}
+
+fn difference(
+    outcome: &Outcome,
+    user: User,
+    predicted: &[(Ask, Prediction)],
+    unconfined: &Unconfined,
+) -> Option<String> {
+    for (index, (ask, prediction)) in predicted.iter().enumerate() {
+        let Some(&answer) = outcome.answers.get(index) else {
+            return Some(format!("{ask} was not made: {}", outcome.end));
+        };
+        let expected = match prediction {
+            Prediction::Made => unconfined[&(user, *ask)],
+            Prediction::Stopped(stopped) => *stopped,
+        };
+        if kind(answer) != kind(expected) {
+            return Some(format!("{ask} gives {answer}, predicted was {expected}"));
+        }
+    }
+    None
+}
+
+/// Numbers of descriptors and the like depend on what came before.
+fn kind(answer: Answer) -> Answer {
+    match answer {
+        Answer::Returned(value) if value > 0 => Answer::Returned(0),
+        other => other,
+    }
+}
+
+fn unconfined(lab: &Lab, cases: &[Case]) -> Unconfined {
+    let mut all: BTreeMap<User, BTreeSet<Ask>> = BTreeMap::new();
+    for case in cases {
+        let asks = all.entry(case.user).or_default();
+        match &case.expected {
+            Expected::Valid { asks: more, .. } => asks.extend(more),
+            Expected::Invalid { says } => asks.extend(says.iter().map(|(ask, _)| *ask)),
+        }
+    }
+    let mut answers = BTreeMap::new();
+    for (user, asks) in all {
+        let asks: Vec<Ask> = asks.into_iter().collect();
+        answers.extend(
+            lab.unconfined(user, &asks)
+                .into_iter()
+                .map(|(ask, answer)| ((user, ask), answer)),
+        );
+    }
+    answers
+}
+
+fn short(file: &str) -> String {
+    file.chars().take(400).collect()
+}

@@ -1,0 +1,135 @@
+//! `docs/runtimes.md`: what was asked of which runtimes, and what they did.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use bed::Runtime;
+use callgate::filter::libseccomp_version;
+use callgate::startability::{Need, PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS};
+
+use super::{Row, Seen};
+use crate::cases::{Case, Expected};
+
+const HEAD: &str = "\
+<!-- Written by `make measure`. Do not edit. -->
+
+# What container runtimes do with profiles
+
+A verdict of Callgate's is a claim about container runtimes. `cargo test --test runtimes` holds it against real ones:
+it starts a container with each of the profiles below, without Kubernetes, and compares what system calls return in it
+with what is predicted. `make measure` writes this page.
+";
+
+const AGREEMENT: &str = "
+## Agreement
+
+- *agrees*: the container starts, and each call that was tried is answered as predicted (for a valid profile), or as the
+  profile says to a reader of the specification (for an invalid one: then another runtime, or containerd, does not).
+- *own way*: the same, and the prediction for this runtime is not that for the filter alone: runc answers calls that
+  are newer than all that a profile names with ENOSYS, youki takes the mask of `SCMP_CMP_MASKED_EQ` for its value.
+- *refuses*: no container starts.
+- *hangs*: the start neither succeeds nor fails.
+- *differs*: the container starts, and a call is answered otherwise than the profile says.
+
+Profiles \"made by chance\" come from a generator in `tests/runtimes/generated.rs`, the others are in
+`tests/runtimes/cases/`.
+";
+
+const NEEDS: &str = "
+## What a start needs
+
+After a runtime has loaded a container's filter into its process, it still makes some system calls before execve(2)
+starts the container's program. A start fails if the filter denies one of them in a way that the runtime does not get
+over. Where it has a second way, both must be denied. *Now and then*: calls that Go's runtime makes at moments of its
+own, so that some starts fail and others do not.
+";
+
+pub(super) fn write(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) {
+    let mut text = HEAD.to_owned();
+    let versions: Vec<String> = runtimes.iter().map(ToString::to_string).collect();
+    writeln!(
+        text,
+        "\nAsked were {}, all with libseccomp {}, on Linux {}.",
+        versions.join(", "),
+        libseccomp_version(),
+        kernel(),
+    )
+    .unwrap();
+    text += AGREEMENT;
+    writeln!(text, "\n| profile | expected | {} |", versions.join(" | ")).unwrap();
+    writeln!(text, "|---|---|{}", "---|".repeat(versions.len())).unwrap();
+    for (case, row) in cases.iter().zip(rows) {
+        let expected = match case.expected {
+            Expected::Valid { .. } => "valid",
+            Expected::Invalid { .. } => "invalid",
+        };
+        let seen: Vec<&str> = row.seen.iter().map(word).collect();
+        writeln!(text, "| {} | {expected} | {} |", case.name, seen.join(" | ")).unwrap();
+    }
+    text += NEEDS;
+    for needs in START_NEEDS {
+        let privileges = if needs.no_new_privs { "with" } else { "without" };
+        writeln!(
+            text,
+            "\n### {} {}, {privileges} `no_new_privs`\n",
+            needs.runtime, needs.version
+        )
+        .unwrap();
+        writeln!(
+            text,
+            "| a start fails if the filter denies | by | |\n|---|---|---|"
+        )
+        .unwrap();
+        for need in needs.needs {
+            writeln!(text, "{}", line(need)).unwrap();
+        }
+    }
+    write!(
+        text,
+        "\n### The portable start set\n\nAllowed, these let a container with `no_new_privs` (Kubernetes: \
+         `allowPrivilegeEscalation: false`) start on all of the above, whatever the profile does with other \
+         calls:\n\n    {}\n\nWithout it these are needed as well:\n\n    {}\n",
+        PORTABLE_START.join(" "),
+        PORTABLE_START_PRIVILEGED.join(" "),
+    )
+    .unwrap();
+    fs::write(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runtimes.md"),
+        text,
+    )
+    .unwrap();
+}
+
+/// The first two parts of its version; what follows names a build.
+fn kernel() -> String {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    release.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+const fn word(seen: &Seen) -> &'static str {
+    match seen {
+        Seen::Agrees => "agrees",
+        Seen::OwnWay => "own way",
+        Seen::Refused(_) => "refuses",
+        Seen::Hung => "hangs",
+        Seen::Differs(_) => "differs",
+    }
+}
+
+fn line(need: &Need) -> String {
+    let names: Vec<String> = need.calls.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let denials: Vec<String> = need
+        .calls
+        .iter()
+        .map(|(_, denials)| denials.to_string())
+        .collect();
+    let when = match (need.always, need.root) {
+        (true, true) => "",
+        (true, false) => "unless root",
+        (false, true) => "now and then",
+        (false, false) => "now and then, unless root",
+    };
+    format!("| {} | {} | {when} |", names.join(" and "), denials.join("; "))
+}

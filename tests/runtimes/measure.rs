@@ -1,0 +1,287 @@
+//! Measures what the runtimes on this machine need to start a container, and compares that with the table in
+//! `src/startability/needs.rs`. Prints each table as it would stand there, and what differs; exit code 1 if anything
+//! does. Needs root; takes about ten minutes.
+//!
+//! ```sh
+//! cargo run --example runtimes                # three starts per question
+//! cargo run --example runtimes -- 20          # twenty, for what Go's runtime does now and then
+//! ```
+#![expect(clippy::print_stdout, reason = "this is a command")]
+
+mod denial;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bed::{Bed, Container, Runtime, RuntimeName};
+use callgate::startability::{Denials, START_NEEDS};
+use libseccomp::{ScmpArch, ScmpSyscall};
+
+/// Calls, and the denials of each that fail a start.
+type Needs = BTreeMap<Vec<String>, Vec<Denials>>;
+
+const ERRNOS: [Denials; 4] = [Denials::ZERO, Denials::EPERM, Denials::ENOSYS, Denials::OTHER];
+/// What hangs, hangs for ever; a start takes a tenth of a second.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn main() -> Result<ExitCode> {
+    let starts = match std::env::args().nth(1) {
+        Some(number) => number.parse().context("the number of starts per question")?,
+        None => 3,
+    };
+    let bed = Bed::new()?;
+    let calls = native_calls();
+    let runtimes = RuntimeName::ALL
+        .map(Runtime::find)
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let jobs: Vec<(&Runtime, bool)> = runtimes
+        .iter()
+        .flat_map(|runtime| [(runtime, true), (runtime, false)])
+        .collect();
+    let jobs = Mutex::new(jobs.into_iter());
+    let same = Mutex::new(true);
+    thread::scope(|scope| {
+        let worker = || -> Result<()> {
+            loop {
+                let Some((runtime, no_new_privs)) = jobs.lock().ok().and_then(|mut jobs| jobs.next()) else {
+                    return Ok(());
+                };
+                let measure = |uid| {
+                    Subject {
+                        bed: &bed,
+                        runtime,
+                        no_new_privs,
+                        uid,
+                        starts,
+                    }
+                    .measure(&calls)
+                };
+                let (root, user) = (measure(0)?, measure(1000)?);
+                let report = report(runtime, no_new_privs, &root, &user);
+                println!("{}", report.0);
+                if let Ok(mut same) = same.lock() {
+                    *same &= report.1;
+                }
+            }
+        };
+        let workers = [scope.spawn(worker), scope.spawn(worker)];
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    Ok(if same.into_inner().unwrap_or(false) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Every call of this machine that libseccomp knows. Those that the table names come first, each in a group of its own.
+fn native_calls() -> Vec<String> {
+    let known: BTreeSet<&str> = START_NEEDS
+        .iter()
+        .flat_map(|needs| needs.needs)
+        .flat_map(|need| need.calls)
+        .map(|(name, _)| *name)
+        .collect();
+    let mut all: Vec<String> = (0..1024)
+        .filter_map(|number| {
+            ScmpSyscall::from(number)
+                .get_name_by_arch(ScmpArch::native())
+                .ok()
+        })
+        .collect();
+    all.sort_by_key(|name| !known.contains(name.as_str()));
+    all
+}
+
+/// One runtime, started in one way.
+struct Subject<'a> {
+    bed: &'a Bed,
+    runtime: &'a Runtime,
+    no_new_privs: bool,
+    uid: u32,
+    starts: usize,
+}
+
+impl Subject<'_> {
+    fn measure(&self, calls: &[String]) -> Result<Needs> {
+        anyhow::ensure!(
+            !self.fails(&[])?,
+            "{} starts no container that may make all calls",
+            self.runtime
+        );
+        let mut needs = Needs::new();
+        let all: Vec<&str> = calls.iter().map(String::as_str).collect();
+        let made = self.made(&[], &all)?;
+        let others: Vec<&str> = all.iter().copied().filter(|name| !made.contains(name)).collect();
+        for name in &made {
+            let mut fatal = Denials::KILL;
+            for errno in ERRNOS {
+                if self.fails(&[(name, errno)])? {
+                    fatal = fatal | errno;
+                } else if errno != Denials::ZERO {
+                    self.second_way((name, errno), &made, &others, &mut needs)?;
+                }
+            }
+            needs.insert(vec![(*name).to_owned()], vec![fatal]);
+        }
+        // What fails a start by itself says nothing about a pair.
+        let alone = needs.clone();
+        let fatal = |name: &String| {
+            alone
+                .get(std::slice::from_ref(name))
+                .map_or(Denials::NONE, |fatal| fatal[0])
+        };
+        for (names, denials) in &mut needs {
+            if let [_, second] = names.as_slice() {
+                denials[1] = denials[1] - fatal(second);
+            }
+        }
+        needs.retain(|_, denials| denials.iter().all(|denials| !denials.is_empty()));
+        Ok(needs)
+    }
+
+    /// What the runtime needs where this denial makes it take a second way.
+    fn second_way(
+        &self,
+        first: (&str, Denials),
+        made: &[&str],
+        others: &[&str],
+        needs: &mut Needs,
+    ) -> Result<()> {
+        let mut note = |second: &str, denial: Denials| {
+            let denials = needs
+                .entry(vec![first.0.to_owned(), second.to_owned()])
+                .or_insert_with(|| vec![Denials::NONE; 2]);
+            denials[0] = denials[0] | first.1;
+            denials[1] = denials[1] | denial;
+        };
+        for second in self.made(&[first], others)? {
+            note(second, Denials::KILL);
+            for errno in ERRNOS {
+                if self.fails(&[first, (second, errno)])? {
+                    note(second, errno);
+                }
+            }
+        }
+        for second in made.iter().filter(|second| **second != first.0) {
+            if !self.fails(&[(second, first.1)])? && self.fails(&[first, (second, first.1)])? {
+                note(second, first.1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of these calls are made in a start: those whose death is its end.
+    fn made<'n>(&self, base: &[(&str, Denials)], group: &[&'n str]) -> Result<Vec<&'n str>> {
+        let mut denied = base.to_vec();
+        denied.extend(group.iter().map(|name| (*name, Denials::KILL)));
+        if group.is_empty() || !self.fails(&denied)? {
+            return Ok(Vec::new());
+        }
+        if group.len() == 1 {
+            return Ok(group.to_vec());
+        }
+        let (left, right) = group.split_at(group.len() / 2);
+        let mut made = self.made(base, left)?;
+        made.extend(self.made(base, right)?);
+        Ok(made)
+    }
+
+    /// Whether at least one start fails.
+    fn fails(&self, denied: &[(&str, Denials)]) -> Result<bool> {
+        let seccomp = denial::profile(denied);
+        for _ in 0..self.starts {
+            let container = Container {
+                uid: self.uid,
+                no_new_privs: self.no_new_privs,
+                seccomp: Some(&seccomp),
+                calls: &[],
+                deadline: DEADLINE,
+            };
+            if !self.bed.start(self.runtime, &container)?.ran {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The measured table, what differs from the known one, and whether nothing does.
+fn report(runtime: &Runtime, no_new_privs: bool, root: &Needs, user: &Needs) -> (String, bool) {
+    let mut lines = vec![format!(
+        "{runtime}, {} no_new_privs:",
+        if no_new_privs { "with" } else { "without" }
+    )];
+    for (names, denials) in user {
+        let unless_root = if root.contains_key(names) {
+            ""
+        } else {
+            ", unless root"
+        };
+        let calls: Vec<String> = names
+            .iter()
+            .zip(denials)
+            .map(|(name, denials)| format!("{name} by {denials}"))
+            .collect();
+        lines.push(format!("    {}{unless_root}", calls.join(" and ")));
+    }
+    let known = START_NEEDS.iter().find(|needs| {
+        (needs.runtime, needs.version, needs.no_new_privs)
+            == (runtime.name.program(), runtime.version.as_str(), no_new_privs)
+    });
+    let Some(known) = known else {
+        lines.push("  The table does not know this version.".to_owned());
+        return (lines.join("\n"), false);
+    };
+    let same = lines.len();
+    for (who, uid, measured) in [("root", 0, root), ("others", 1000, user)] {
+        let (mut always, mut ever) = (Needs::new(), Needs::new());
+        for need in known.needs.iter().filter(|need| need.root || uid != 0) {
+            let names: Vec<String> = need.calls.iter().map(|(name, _)| (*name).to_owned()).collect();
+            for table in [Some(&mut ever), need.always.then_some(&mut always)]
+                .into_iter()
+                .flatten()
+            {
+                let denials = table
+                    .entry(names.clone())
+                    .or_insert_with(|| vec![Denials::NONE; names.len()]);
+                for (all, (_, one)) in denials.iter_mut().zip(need.calls) {
+                    *all = *all | *one;
+                }
+            }
+        }
+        lines.extend(beyond(measured, &ever).map(|what| format!("  Not in the table, for {who}: {what}")));
+        lines.extend(beyond(&always, measured).map(|what| format!("  Only in the table, for {who}: {what}")));
+    }
+    let same = lines.len() == same;
+    (lines.join("\n"), same)
+}
+
+/// What the first has more than the second.
+fn beyond(first: &Needs, second: &Needs) -> impl Iterator<Item = String> {
+    first.iter().filter_map(|(names, denials)| {
+        let none = vec![Denials::NONE; names.len()];
+        let other = second.get(names).unwrap_or(&none);
+        let more: Vec<Denials> = denials
+            .iter()
+            .zip(other)
+            .map(|(one, other)| *one - *other)
+            .collect();
+        let calls = names
+            .iter()
+            .zip(&more)
+            .map(|(name, more)| format!("{name} by {more}"));
+        more.iter()
+            .any(|more| !more.is_empty())
+            .then(|| calls.collect::<Vec<_>>().join(" and "))
+    })
+}
