@@ -118,66 +118,45 @@ impl Subject<'_> {
             "{} starts no container that may make all calls",
             self.runtime
         );
-        let mut needs = Needs::new();
         let all: Vec<&str> = calls.iter().map(String::as_str).collect();
-        let made = self.made(&[], &all)?;
+        let mut made = self.made(&[], &all)?;
+        made.sort_unstable();
         let others: Vec<&str> = all.iter().copied().filter(|name| !made.contains(name)).collect();
+        let mut needs = Needs::new();
         for name in &made {
             let mut fatal = Denials::KILL;
             for errno in ERRNOS {
                 if self.fails(&[(name, errno)])? {
                     fatal = fatal | errno;
-                } else if errno != Denials::ZERO {
-                    self.second_way((name, errno), &made, &others, &mut needs)?;
                 }
             }
             needs.insert(vec![(*name).to_owned()], vec![fatal]);
         }
-        // What fails a start by itself says nothing about a pair.
-        let alone = needs.clone();
-        let fatal = |name: &String| {
-            alone
-                .get(std::slice::from_ref(name))
-                .map_or(Denials::NONE, |fatal| fatal[0])
-        };
-        for (names, denials) in &mut needs {
-            if let [_, second] = names.as_slice() {
-                denials[1] = denials[1] - fatal(second);
+        let survived: Vec<(&str, Denials)> = made
+            .iter()
+            .flat_map(|name| ERRNOS.map(|errno| (*name, errno)))
+            .filter(|(name, errno)| {
+                *errno != Denials::ZERO
+                    && !needs[std::slice::from_ref(&(*name).to_owned())][0].intersects(*errno)
+            })
+            .collect();
+        for first in &survived {
+            // The second way, and which denials of it the runtime does not get over either.
+            for second in self.made(&[*first], &others)? {
+                note(&mut needs, *first, (second, Denials::KILL));
+                for errno in ERRNOS {
+                    if self.fails(&[*first, (second, errno)])? {
+                        note(&mut needs, *first, (second, errno));
+                    }
+                }
             }
-        }
-        needs.retain(|_, denials| denials.iter().all(|denials| !denials.is_empty()));
-        Ok(needs)
-    }
-
-    /// What the runtime needs where this denial makes it take a second way.
-    fn second_way(
-        &self,
-        first: (&str, Denials),
-        made: &[&str],
-        others: &[&str],
-        needs: &mut Needs,
-    ) -> Result<()> {
-        let mut note = |second: &str, denial: Denials| {
-            let denials = needs
-                .entry(vec![first.0.to_owned(), second.to_owned()])
-                .or_insert_with(|| vec![Denials::NONE; 2]);
-            denials[0] = denials[0] | first.1;
-            denials[1] = denials[1] | denial;
-        };
-        for second in self.made(&[first], others)? {
-            note(second, Denials::KILL);
-            for errno in ERRNOS {
-                if self.fails(&[first, (second, errno)])? {
-                    note(second, errno);
+            for second in survived.iter().filter(|second| first.0 < second.0) {
+                if self.fails(&[*first, *second])? {
+                    note(&mut needs, *first, *second);
                 }
             }
         }
-        for second in made.iter().filter(|second| **second != first.0) {
-            if !self.fails(&[(second, first.1)])? && self.fails(&[first, (second, first.1)])? {
-                note(second, first.1);
-            }
-        }
-        Ok(())
+        Ok(needs)
     }
 
     /// Which of these calls are made in a start: those whose death is its end.
@@ -213,6 +192,14 @@ impl Subject<'_> {
         }
         Ok(false)
     }
+}
+
+/// Adds that these two denials together fail a start.
+fn note(needs: &mut Needs, first: (&str, Denials), second: (&str, Denials)) {
+    let names = vec![first.0.to_owned(), second.0.to_owned()];
+    let denials = needs.entry(names).or_insert_with(|| vec![Denials::NONE; 2]);
+    denials[0] = denials[0] | first.1;
+    denials[1] = denials[1] | second.1;
 }
 
 /// The measured table, what differs from the known one, and whether nothing does.
