@@ -1,6 +1,6 @@
 //! What a compiled filter answers, as diagrams: its instructions followed for every call at once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::condition::Width;
 use super::diagram::{Bit, Diagrams, Node, Outcome, TooComplex};
@@ -17,7 +17,7 @@ pub(super) enum Unreadable {
 }
 
 /// What is known of the accumulator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Accumulator {
     Constant(u32),
     /// Half of an argument, and which of its bits are left.
@@ -28,6 +28,36 @@ enum Accumulator {
     },
 }
 
+impl Accumulator {
+    const fn masked(self, with: u32) -> Self {
+        match self {
+            Self::Constant(constant) => Self::Constant(constant & with),
+            Self::Half {
+                argument,
+                upper,
+                mask,
+            } => Self::Half {
+                argument,
+                upper,
+                mask: mask & with,
+            },
+        }
+    }
+}
+
+/// Where a call is: the next instruction, and what the accumulator holds.
+type Place = (usize, Accumulator);
+
+/// What one instruction does to a call.
+enum Step {
+    /// On to there.
+    Go(Place),
+    /// To one place where a condition on an argument holds, to another elsewhere.
+    Fork { yes: Place, no: Place, holds: Node },
+    /// Answered.
+    Answer(Answer),
+}
+
 /// The calls of one architecture, as a program answers them.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
@@ -36,8 +66,8 @@ pub(super) struct Reader<'a> {
     width: Width,
     /// Whether what is at or behind this instruction loads the number of the call.
     asks_number: Vec<bool>,
-    /// What was found of places that do not ask the number.
-    found: HashMap<(usize, Accumulator), Node>,
+    /// What was found from places that do not ask the number.
+    found: HashMap<Place, Node>,
 }
 
 impl<'a> Reader<'a> {
@@ -54,77 +84,86 @@ impl<'a> Reader<'a> {
 
     /// The diagram of the call with this number.
     pub(super) fn call(&mut self, diagrams: &mut Diagrams, number: u32) -> Result<Node, Unreadable> {
-        let mut found = HashMap::new();
-        self.follow(diagrams, number, 0, Accumulator::Constant(0), &mut found)
-    }
-
-    /// Goes on from an instruction until every way has ended. Jumps lead forward only, so the depth is bounded by
-    /// the number of branches on arguments in a row.
-    fn follow(
-        &mut self,
-        diagrams: &mut Diagrams,
-        number: u32,
-        start: usize,
-        start_value: Accumulator,
-        found: &mut HashMap<(usize, Accumulator), Node>,
-    ) -> Result<Node, Unreadable> {
-        let (mut at, mut value) = (start, start_value);
+        // Most of the way depends on the number alone.
+        let mut place = (0, Accumulator::Constant(0));
         loop {
-            match self.program.instructions()[at] {
-                Instruction::Load(from) => {
-                    value = self.load(number, from).ok_or(Unreadable::Instruction(at))?;
-                    at += 1;
-                }
-                Instruction::Alu(Alu::And, Operand::Constant(with)) => {
-                    value = match value {
-                        Accumulator::Constant(constant) => Accumulator::Constant(constant & with),
-                        Accumulator::Half {
-                            argument,
-                            upper,
-                            mask,
-                        } => Accumulator::Half {
-                            argument,
-                            upper,
-                            mask: mask & with,
-                        },
-                    };
-                    at += 1;
-                }
-                Instruction::Jump(to) => at = to,
-                Instruction::Return(word) => return Ok(diagrams.answer(Answer::from_word(word))),
-                Instruction::Branch {
-                    test,
-                    operand: Operand::Constant(with),
-                    yes,
-                    no,
-                } => match value {
-                    Accumulator::Constant(constant) => at = if test.holds(constant, with) { yes } else { no },
-                    Accumulator::Half { .. } => {
-                        let key = (at, value);
-                        let known = if self.asks_number[at] {
-                            found.get(&key)
-                        } else {
-                            self.found.get(&key)
-                        };
-                        if let Some(node) = known {
-                            return Ok(*node);
-                        }
-                        let condition = branch(diagrams, test, value, with)?;
-                        let yes = self.follow(diagrams, number, yes, value, found)?;
-                        let no = self.follow(diagrams, number, no, value, found)?;
-                        let node = diagrams.choose(condition, yes, no)?;
-                        let memory = if self.asks_number[at] {
-                            found
-                        } else {
-                            &mut self.found
-                        };
-                        memory.insert(key, node);
-                        return Ok(node);
-                    }
-                },
-                _ => return Err(Unreadable::Instruction(at)),
+            match self.step(diagrams, number, place)? {
+                Step::Go(next) => place = next,
+                Step::Answer(answer) => return Ok(diagrams.answer(answer)),
+                Step::Fork { .. } => break,
             }
         }
+        if let Some(node) = self.found.get(&place) {
+            return Ok(*node);
+        }
+        let node = self.spread(diagrams, number, place)?;
+        if !self.asks_number[place.0] {
+            self.found.insert(place, node);
+        }
+        Ok(node)
+    }
+
+    /// Follows all calls at once from here: for each place, in the order of the program, which of them come there.
+    /// Jumps lead forward only, so all have arrived at a place when its turn comes.
+    fn spread(&self, diagrams: &mut Diagrams, number: u32, start: Place) -> Result<Node, Unreadable> {
+        let mut answers = Node::NEVER;
+        let mut arrived = BTreeMap::from([(start, Node::ALWAYS)]);
+        while let Some((place, calls)) = arrived.pop_first() {
+            let mut arrive = |diagrams: &mut Diagrams, place, calls| -> Result<(), TooComplex> {
+                if calls != Node::NEVER {
+                    let there = arrived.entry(place).or_insert(Node::NEVER);
+                    *there = diagrams.choose(calls, Node::ALWAYS, *there)?;
+                }
+                Ok(())
+            };
+            match self.step(diagrams, number, place)? {
+                Step::Go(next) => arrive(diagrams, next, calls)?,
+                Step::Fork { yes, no, holds } => {
+                    let taken = diagrams.and(calls, holds)?;
+                    let left = diagrams.choose(holds, Node::NEVER, calls)?;
+                    arrive(diagrams, yes, taken)?;
+                    arrive(diagrams, no, left)?;
+                }
+                Step::Answer(answer) => {
+                    let answer = diagrams.answer(answer);
+                    answers = diagrams.choose(calls, answer, answers)?;
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    fn step(&self, diagrams: &mut Diagrams, number: u32, (at, value): Place) -> Result<Step, Unreadable> {
+        Ok(match self.program.instructions()[at] {
+            Instruction::Load(from) => {
+                let value = self.load(number, from).ok_or(Unreadable::Instruction(at))?;
+                Step::Go((at + 1, value))
+            }
+            Instruction::Alu(Alu::And, Operand::Constant(with)) => Step::Go((at + 1, value.masked(with))),
+            Instruction::Jump(to) => Step::Go((to, value)),
+            Instruction::Return(word) => Step::Answer(Answer::from_word(word)),
+            Instruction::Branch {
+                test,
+                operand: Operand::Constant(with),
+                yes,
+                no,
+            } => match value {
+                Accumulator::Constant(constant) if test.holds(constant, with) => Step::Go((yes, value)),
+                Accumulator::Constant(_) => Step::Go((no, value)),
+                Accumulator::Half {
+                    argument,
+                    upper,
+                    mask,
+                } => Step::Fork {
+                    yes: (yes, value),
+                    no: (no, value),
+                    holds: half(diagrams, test, with, |bit| {
+                        (mask >> bit & 1 == 1).then(|| Bit::new(argument, if upper { bit + 32 } else { bit }))
+                    })?,
+                },
+            },
+            _ => return Err(Unreadable::Instruction(at)),
+        })
     }
 
     fn load(&self, number: u32, from: Value) -> Option<Accumulator> {
@@ -148,17 +187,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Where a test of half an argument holds.
-fn branch(diagrams: &mut Diagrams, test: Test, value: Accumulator, with: u32) -> Result<Node, TooComplex> {
-    let Accumulator::Half {
-        argument,
-        upper,
-        mask,
-    } = value
-    else {
-        return Ok(Node::NEVER);
-    };
-    let bit = |bit| (mask >> bit & 1 == 1).then(|| Bit::new(argument, if upper { bit + 32 } else { bit }));
+/// Where a test of half an argument holds. `bit` says which bit of which argument each is, `None` for one that is
+/// masked out.
+fn half(
+    diagrams: &mut Diagrams,
+    test: Test,
+    with: u32,
+    bit: impl Fn(u32) -> Option<Bit>,
+) -> Result<Node, TooComplex> {
     let outcome = match test {
         Test::Equal => Outcome::EQUAL,
         Test::Greater => Outcome {

@@ -17,11 +17,7 @@ use crate::lab::{DEADLINE, Lab, SHORT_DEADLINE, on_two_threads};
 use crate::predict::{Loaded, Prediction};
 
 /// Invalid profiles that no rule of Callgate's refuses yet.
-const OWED: &[&str] = &[
-    "execve denied",
-    "execve deadly",
-    "a list without setuid, as root",
-];
+const OWED: &[&str] = &["execve denied", "execve deadly", "a list without setuid, as root"];
 
 /// What a runtime made of a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
