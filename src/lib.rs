@@ -18,10 +18,11 @@
 //!
 //! | module | what it is for | what it may know |
 //! |---|---|---|
-//! | [`profile`] | the OCI model, parsing with locations, canonical form, digest | nothing of ours |
+//! | [`profile`] | the OCI model, parsing with locations, rules, system calls, canonical form, digest | nothing of ours |
 //! | [`filter`] | profile → seccomp filter; the BPF program: decode, run, size | `profile`, libseccomp |
-//! | [`testload`] | the fork server: compile and load a filter in a child | `profile`, `filter` |
-//! | [`proof`] | parse, rules and test-load as one verdict, cached by digest | the three above |
+//! | [`meaning`] | what a profile and a filter answer to each call, compared exactly | `profile`, `filter` |
+//! | [`testload`] | the fork server: compile, prove and load a filter in a child | the three above |
+//! | [`proof`] | parse, rules, meaning and test-load as one verdict, cached by digest | the four above |
 //! | [`store`] | the node's directory: write, scan, remove, watch | `profile` |
 //! | [`api`] | the types of the custom resources | `profile` |
 //! | [`agent`] | API server → store, on one node | all of the above |

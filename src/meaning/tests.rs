@@ -577,7 +577,7 @@ fn as_many_values_as_a_filter_holds_are_proven() {
         }],
     };
     // Far apart, so that they share few branches. One whose upper half is its own takes four instructions.
-    let narrow = (1..=4_000).map(|n: u64| n * 0x9e37_79b9 & 0xffff_ffff);
+    let narrow = (1..=4_000).map(|n: u64| (n * 0x9e37_79b9) & 0xffff_ffff);
     let wide = (1..=1_000).map(|n: u64| n << 32 | n);
     for values in [narrow.collect::<Vec<_>>(), wide.collect()] {
         let profile = Profile {
