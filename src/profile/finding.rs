@@ -404,8 +404,6 @@ codes! {
     ConditionsOldYouki = "conditions-old-youki", NotPortable, Author;
     /// `SCMP_ACT_NOTIFY` for newer system calls alone, so that with an older libseccomp nothing is left to notify.
     NotifyNewerSyscall = "notify-newer-syscall", NotPortable, Author;
-    /// An `errnoRet`: crun can go on with the filter of an earlier version of the profile when it alone is changed.
-    CrunErrnoCache = "crun-errno-cache", NotPortable, Author;
 
     /// The profile changes nothing: all that it says is the default, and that is to let calls through.
     NoEffect = "no-effect", Lint, Author;
@@ -415,6 +413,8 @@ codes! {
     ErrnoZero = "errno-zero", Lint, Author;
     /// An errno that has no name, which programs do not expect.
     ErrnoUnnamed = "errno-unnamed", Lint, Author;
+    /// An `errnoRet`: crun can go on with the filter of an earlier version of the profile when it alone is changed.
+    CrunErrnoCache = "crun-errno-cache", Lint, Author;
     /// `SCMP_ACT_TRACE`: containers have no tracer, and without one calls fail with ENOSYS.
     TraceWithoutTracer = "trace-without-tracer", Lint, Author;
     /// An entry that kills a thread and leaves the rest of the process running.

@@ -11,12 +11,24 @@ use tempfile::TempDir;
 
 use super::{CONTRADICTORY, GOOD, MANIFEST, Ran, callgate, folder};
 
-/// Warned of: no libseccomp knows it.
-const TYPO: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
- "syscalls": [{"names": ["mkdri"], "action": "SCMP_ACT_ERRNO"}]}"#;
-/// Runtimes leave the entry out.
-const IDLE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
- "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ALLOW"}]}"#;
+/// Warned of: older versions of libseccomp do not know a name.
+const NEWER: &str = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+ "syscalls": [{"names": ["execve", "uprobe"], "action": "SCMP_ACT_ALLOW"}]}"#;
+/// Runtimes leave an entry out.
+const IDLE: &str = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+ {"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}, {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
+/// Refused, were it not accepted: no system call has this name.
+const ACCEPTED: &str = "\
+apiVersion: callgate.dev/v1alpha1
+kind: SeccompProfile
+metadata: {name: typo, namespace: shop}
+spec:
+  acceptFindings: [unknown-syscall]
+  defaultAction: SCMP_ACT_ERRNO
+  syscalls:
+  - names: [execve, clone3, mkdri]
+    action: SCMP_ACT_ALLOW
+";
 
 /// Refused unless an option allows it.
 const LISTENER: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock",
@@ -36,7 +48,8 @@ fn parsed(text: &str) -> Value {
 fn every_outcome(format: &str) -> (TempDir, Value) {
     let folder = folder(&[
         ("good.json", GOOD),
-        ("typo.json", TYPO),
+        ("newer.json", NEWER),
+        ("accepted.yaml", ACCEPTED),
         ("clash.json", CONTRADICTORY),
         ("web.yaml", MANIFEST),
         ("namespace.yaml", "apiVersion: v1\nkind: Namespace\n"),
@@ -168,9 +181,9 @@ fn json_tells_verdict_digest_size_and_findings_with_their_places() {
     assert_eq!(clash["findings"][0]["witness"], "socket(0x26)");
 
     // Denied, and valid for all that.
-    let typo = file("./typo.json");
-    assert_eq!(typo["valid"], true);
-    let finding = &typo["findings"][0];
+    let newer = file("./newer.json");
+    assert_eq!(newer["valid"], true);
+    let finding = &newer["findings"][0];
     assert_eq!(
         (&finding["class"], &finding["denied"]),
         (&json!("not-portable"), &json!(true))
@@ -237,12 +250,12 @@ fn sarif_results_name_their_rule_level_place_and_field() {
     );
     assert_eq!(result["level"], "error");
     // A warning by itself, denied here.
-    let result = with(&run["results"], "ruleId", "unknown-syscall");
+    let result = with(&run["results"], "ruleId", "newer-syscall");
     assert_eq!(
         (&result["level"], &result["properties"]["denied"]),
         (&json!("error"), &json!(true))
     );
-    let rule = with(&run["tool"]["driver"]["rules"], "id", "unknown-syscall");
+    let rule = with(&run["tool"]["driver"]["rules"], "id", "newer-syscall");
     assert_eq!(rule["defaultConfiguration"]["level"], "warning");
 
     // What could not be read is not lost.
@@ -259,12 +272,12 @@ fn sarif_results_name_their_rule_level_place_and_field() {
 
 #[test]
 fn a_denied_class_fails_and_is_shown_as_denied_and_others_are_not() {
-    let folder = folder(&[("typo.json", TYPO), ("idle.json", IDLE)]);
-    let run = |arguments: &[&str]| check(folder.path(), &[arguments, &["typo.json", "idle.json"]].concat());
+    let folder = folder(&[("newer.json", NEWER), ("idle.json", IDLE)]);
+    let run = |arguments: &[&str]| check(folder.path(), &[arguments, &["newer.json", "idle.json"]].concat());
     let plain = run(&[]);
     assert_eq!(plain.code, 0, "{}", plain.out);
     for part in [
-        "warning[unknown-syscall]",
+        "warning[newer-syscall]",
         "note[default-entry]",
         "\n2 profiles: 2 valid; 1 warning, 1 note\n",
     ] {
@@ -275,10 +288,10 @@ fn a_denied_class_fails_and_is_shown_as_denied_and_others_are_not() {
     let portable = run(&["--deny", "not-portable"]);
     assert_eq!(portable.code, 1);
     for part in [
-        "error[unknown-syscall]",
+        "error[newer-syscall]",
         "= note: warning by itself, denied by --deny not-portable",
         "note[default-entry]",
-        "typo.json: OCI profile: valid, sha256:",
+        "newer.json: OCI profile: valid, sha256:",
         ", but has 1 denied finding\nidle.json",
         "\n2 profiles: 2 valid; 1 denied finding, 1 note\n",
     ] {
@@ -294,18 +307,64 @@ fn a_denied_class_fails_and_is_shown_as_denied_and_others_are_not() {
         both.out
     );
 
-    let good = check(folder.path(), &["--deny", "lint", "typo.json"]);
+    let good = check(folder.path(), &["--deny", "lint", "newer.json"]);
     assert_eq!(good.code, 0, "{}", good.out);
-    let wrong = check(folder.path(), &["--deny", "invalid", "typo.json"]);
+    let wrong = check(folder.path(), &["--deny", "invalid", "newer.json"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("lint, not-portable"), "{}", wrong.err);
+}
+
+#[test]
+fn an_accepted_finding_is_shown_as_accepted_and_refuses_nothing() {
+    let refused = ACCEPTED.replace("[unknown-syscall]", "[]");
+    let folder = folder(&[("accepted.yaml", ACCEPTED), ("refused.yaml", &refused)]);
+    let run = |format: &str, file: &str| check(folder.path(), &["--format", format, file]);
+
+    let human = run("human", "accepted.yaml");
+    assert_eq!(human.code, 0, "{}", human.out);
+    for part in [
+        "warning[unknown-syscall]: spec.syscalls[0].names[2]: accepted by acceptFindings: \"mkdri\" is no system call",
+        "--> accepted.yaml:8:29",
+        "accepted.yaml: shop/typo: valid, sha256:",
+        "\n1 profile: 1 valid; 1 warning\n",
+    ] {
+        assert!(human.out.contains(part), "{part} in {}", human.out);
+    }
+    let human = run("human", "refused.yaml");
+    assert_eq!(human.code, 1, "{}", human.out);
+    assert!(human.out.contains("error[unknown-syscall]"), "{}", human.out);
+
+    for (file, code, valid, accepted, level) in [
+        ("accepted.yaml", 0, true, true, "warning"),
+        ("refused.yaml", 1, false, false, "error"),
+    ] {
+        let ran = run("json", file);
+        assert_eq!(ran.code, code, "{}", ran.out);
+        let document = parsed(&ran.out)["files"][0].take();
+        assert_eq!(document["valid"], valid, "{document:#}");
+        assert_eq!(document["findingsTotal"], 1, "{document:#}");
+        let finding = with(&document["findings"], "code", "unknown-syscall");
+        assert_eq!(
+            (&finding["class"], &finding["accepted"], &finding["denied"]),
+            (&json!("invalid"), &json!(accepted), &json!(false))
+        );
+
+        let ran = run("sarif", file);
+        assert_eq!(ran.code, code, "{}", ran.out);
+        let log = parsed(&ran.out);
+        let result = with(&log["runs"][0]["results"], "ruleId", "unknown-syscall");
+        assert_eq!(
+            (&result["level"], &result["properties"]["accepted"]),
+            (&json!(level), &json!(accepted))
+        );
+    }
 }
 
 #[test]
 fn the_summary_counts_profiles_by_verdict_and_what_could_not_be_read() {
     let folder = folder(&[
         ("good.json", GOOD),
-        ("typo.json", TYPO),
+        ("newer.json", NEWER),
         ("web.yaml", MANIFEST),
         ("namespace.yaml", "apiVersion: v1\nkind: Namespace\n"),
     ]);
@@ -380,7 +439,11 @@ fn the_marks_stand_below_the_word_that_a_finding_is_about() {
         " {\"defaultAction\": \"SCMP_ACT_ALLOW\"",
         &format!("{}^", " ".repeat(34)),
     );
-    is("./bom.json:1:1", " {\"defaultAction\": \"SCMP_ACT_ALLOW\",", " ^");
+    is(
+        "./bom.json:1:1",
+        " {\"defaultAction\": \"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 38,",
+        " ^",
+    );
     assert!(!out.contains(['\r', '\t', '\u{feff}']), "{out:?}");
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::super::finding::{help, level};
+use super::super::finding::{help, level, loudness};
 use super::place::Places;
 use super::{Checked, Report};
 use crate::profile::{Class, Finding};
@@ -78,14 +78,16 @@ fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
 fn summary(report: &Report<'_>) -> String {
     let profiles = |wanted: fn(&Verdict) -> bool| report.profiles().filter(|one| wanted(one)).count();
     let findings = || report.checked.iter().flat_map(|one| &one.findings);
-    let of_class = |class: Class| {
+    // What is accepted counts as what it is shown as.
+    let of_level = |level: &str| {
         findings()
-            .filter(|finding| finding.class() == class && !report.denies(finding))
+            .filter(|finding| loudness(finding) == level && !report.denies(finding))
             .count()
     };
     let some = |number: usize, text: String| (number > 0).then_some(text);
     let plain = |number: usize, word: &str| some(number, format!("{number} {word}"));
     let counted = |number: usize, noun: &str| some(number, count(number, noun));
+    let remarks_of = |class: Class| counted(of_level(level(class)), level(class));
     let list = |parts: &[Option<String>]| {
         let parts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
         parts.join(", ")
@@ -100,8 +102,8 @@ fn summary(report: &Report<'_>) -> String {
             findings().filter(|finding| report.denies(finding)).count(),
             "denied finding",
         ),
-        counted(of_class(Class::NotPortable), level(Class::NotPortable)),
-        counted(of_class(Class::Lint), level(Class::Lint)),
+        remarks_of(Class::NotPortable),
+        remarks_of(Class::Lint),
         plain(report.unread.len(), "could not be read"),
     ]);
     let all = count(report.profiles().count(), "profile");

@@ -38,6 +38,7 @@ struct Document<'a> {
 struct Finding<'a> {
     code: &'static str,
     class: &'static str,
+    accepted: bool,
     denied: bool,
     path: &'a str,
     line: Option<usize>,
@@ -88,6 +89,7 @@ fn document<'a>(report: &Report<'_>, one: &'a Checked<'_>) -> Document<'a> {
             .map(|finding| Finding {
                 code: finding.code.as_str(),
                 class: finding.class().as_str(),
+                accepted: finding.accepted,
                 denied: report.denies(finding),
                 path: finding.field.as_str(),
                 line: finding.location.map(|location| location.line),

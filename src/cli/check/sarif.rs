@@ -90,7 +90,7 @@ fn result(
         "level": if is_denied { "error" } else { loudness(finding) },
         "message": {"text": message(finding)},
         "locations": [location],
-        "properties": {"profile": one.title(), "denied": is_denied},
+        "properties": {"profile": one.title(), "accepted": finding.accepted, "denied": is_denied},
     })
 }
 

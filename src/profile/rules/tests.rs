@@ -506,6 +506,20 @@ fn killing_a_thread_is_told_by_default_and_in_entries() {
 }
 
 #[test]
+fn the_cache_of_crun_is_told_once_at_the_first_errno_of_an_entry() {
+    // The default's errno is part of what crun finds a filter by.
+    accepted(&good(), Code::CrunErrnoCache);
+    let mut profile = good();
+    for name in ["mount", "mkdir", "chroot"] {
+        profile.syscalls.push(entry(Action::Errno, &[name]));
+    }
+    accepted(&profile, Code::CrunErrnoCache);
+    profile.syscalls[2].errno_ret = Errno::new(1);
+    profile.syscalls[3].errno_ret = Errno::new(13);
+    found(&profile, Code::CrunErrnoCache, "syscalls[2].errnoRet");
+}
+
+#[test]
 fn odd_errnos_are_told_where_they_are_returned() {
     for (errno, zero, unnamed) in [
         (0, 1, 0),
