@@ -116,7 +116,7 @@ impl<'a> Meaning<'a> {
         for (reading, calls) in self.readings.iter().zip(self.calls) {
             let mut reader = program::Reader::new(program, audit_token(reading.architecture), reading.width);
             let default = self.diagrams.answer(self.default());
-            for number in representatives(&boundaries, calls, numbers(reading.architecture)) {
+            for number in representatives(&boundaries, calls, numbers_of(reading.architecture)) {
                 let expected = reading.calls.get(&number).copied().unwrap_or(default);
                 let actual = reader.call(&mut self.diagrams, number)?;
                 let Some(arguments) = self.diagrams.difference(expected, actual) else {
@@ -139,8 +139,8 @@ impl<'a> Meaning<'a> {
         Ok(findings)
     }
 
-    /// Calls of architectures that the filter does not hold kill the thread: no profile can say otherwise. X32
-    /// calls are such ones where only x86-64 is held.
+    /// Calls of architectures that the filter does not hold kill the thread: no profile can say otherwise. X86-64
+    /// and X32 share a token, and have numbers of their own.
     fn stranger(
         &mut self,
         program: &Program,
@@ -153,7 +153,9 @@ impl<'a> Meaning<'a> {
             let range = if !held.iter().any(|held| audit_token(*held) == token) {
                 0..=LAST_NUMBER
             } else if token == x86_64 && !held.contains(&Architecture::X32) {
-                X32_BIT..=LAST_NUMBER
+                numbers_of(Architecture::X32)
+            } else if token == x86_64 && !held.contains(&Architecture::X86_64) {
+                numbers_of(Architecture::X86_64)
             } else {
                 continue;
             };
@@ -192,7 +194,15 @@ impl<'a> Meaning<'a> {
                 shown: 0,
                 on,
             },
-            mentions => show(self.profile, mentions, arguments, on),
+            mentions => {
+                let call = show(self.profile, mentions, arguments, on);
+                // The filter may look at an argument that no entry does.
+                let last = arguments.iter().rposition(|argument| *argument != 0);
+                Call {
+                    shown: call.shown.max(last.map_or(0, |last| last + 1)),
+                    ..call
+                }
+            }
         };
         let message = format!(
             "{call} gets {actual} from the compiled filter, and the profile says {expected}: libseccomp does not \
@@ -209,7 +219,7 @@ impl<'a> Meaning<'a> {
 }
 
 /// The numbers of an architecture's calls.
-fn numbers(architecture: Architecture) -> RangeInclusive<u32> {
+fn numbers_of(architecture: Architecture) -> RangeInclusive<u32> {
     match architecture {
         Architecture::X86_64 => 0..=X32_BIT - 1,
         Architecture::X32 => X32_BIT..=LAST_NUMBER,

@@ -19,8 +19,8 @@ use crate::profile::{
 use crate::testload;
 use cache::Cache;
 
-/// How many verdicts are remembered: the profiles of a large cluster several times over. As a rule in less than a
-/// megabyte; at worst, if each names 64 unknown calls of 64 bytes, in 16 MiB.
+/// How many verdicts are remembered: the profiles of a large cluster several times over. As a rule in about a
+/// megabyte; at worst, if each has findings of 8 KiB and names 64 unknown calls of 64 bytes, in 32 MiB.
 const REMEMBERED: usize = 2_048;
 
 /// What is known about a profile.
@@ -76,7 +76,7 @@ pub struct Refused {
 /// What a profile did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedBy {
-    /// A rule, which may be newer than a proof of the same bytes.
+    /// A rule, or the proof of its meaning: both may be stricter than when the same bytes passed.
     Rule,
     /// What the installation allows.
     Installation,
@@ -189,7 +189,7 @@ impl Prover {
                 })
             }
             testload::Verdict::Refused(findings) => Verdict::Invalid(Refused {
-                by: RefusedBy::TestLoad,
+                by: RefusedBy::of(&findings),
                 digest: Some(digest),
                 node_selector: Some(spec.node_selector),
                 findings: findings.under(&root),
@@ -233,6 +233,18 @@ impl Refused {
     #[must_use]
     pub fn cause(&self) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.is_fatal())
+    }
+}
+
+impl RefusedBy {
+    /// By what a child found.
+    fn of(findings: &[Finding]) -> Self {
+        let cause = findings.iter().find(|finding| finding.is_fatal());
+        if cause.is_some_and(|cause| cause.code.is_about_meaning()) {
+            Self::Rule
+        } else {
+            Self::TestLoad
+        }
     }
 }
 

@@ -78,6 +78,21 @@ fn contradictory() -> Value {
     json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [entry(5), entry(6)] })
 }
 
+/// More instructions than the kernel takes.
+fn too_large() -> Value {
+    let value = |value: u64| {
+        json!({
+            "names": ["kill"],
+            "action": "SCMP_ACT_ERRNO",
+            "args": [{ "index": 0, "op": "SCMP_CMP_EQ", "value": value << 32 | value }],
+        })
+    };
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": (1..=1_024).map(value).collect::<Vec<_>>(),
+    })
+}
+
 fn notifying(listener: &str) -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -230,7 +245,8 @@ async fn what_a_rule_refuses_is_known_by_its_bytes_and_nodes_and_what_cannot_be_
     assert_eq!((refused.by, refused.digest), (RefusedBy::Rule, None));
 
     for (bench, spec, by) in [
-        (&bench, contradictory(), RefusedBy::TestLoad),
+        (&bench, contradictory(), RefusedBy::Rule),
+        (&bench, too_large(), RefusedBy::TestLoad),
         (&bench, notifying("/run/a.sock"), RefusedBy::Installation),
     ] {
         let refused = match bench.prover.read(&spec) {

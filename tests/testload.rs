@@ -300,6 +300,28 @@ async fn a_profile_that_needs_more_memory_than_its_limit_is_refused() {
     assert!(is_loaded(&client.test_load("team", &small()).await));
 }
 
+/// The proof gives up before its child runs out of memory or time, so that libseccomp is not blamed for it.
+#[tokio::test]
+async fn conditions_that_multiply_without_end_are_too_complex_within_the_limits_of_a_child() {
+    let (client, _) = start(Limits::default());
+    let entries: Vec<Value> = (0..40)
+        .map(|bit| {
+            let mask = 1_u64 << bit;
+            json!({
+                "names": ["kill"],
+                "action": "SCMP_ACT_ALLOW",
+                "args": [
+                    { "index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": mask },
+                    { "index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": 0 },
+                ],
+            })
+        })
+        .collect();
+    let profile = canonical(&json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": entries }));
+    let finding = refused(client.test_load("team", &profile).await);
+    assert_eq!(finding.code, Code::TooComplex, "{finding:?}");
+}
+
 #[tokio::test]
 async fn a_profile_larger_than_any_canonical_one_is_refused_and_disturbs_nobody() {
     let (client, server) = start(Limits::default());

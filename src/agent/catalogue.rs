@@ -287,8 +287,14 @@ impl From<Refused> for Judged {
                 (cause.code.reason(), message)
             }
         };
-        if refused.findings.len() > 1 {
-            message = format!("{message} (and {} more)", refused.findings.len() - 1);
+        match refused
+            .findings
+            .iter()
+            .filter(|finding| finding.is_fatal())
+            .count()
+        {
+            0 | 1 => {}
+            many => message = format!("{message} (and {} more)", many - 1),
         }
         Self::Refused {
             digest: refused.digest,

@@ -20,9 +20,10 @@ pub(super) type Arguments = [u64; 6];
 
 /// How many branches there may be, and how many steps are taken: hostile conditions make diagrams that grow with
 /// the product of their sizes. The largest of a real profile has some thousands. What libseccomp can compile of
-/// conditions that go side by side stays below: 4,000 values of one argument make a million. In memory a branch
-/// takes 20 bytes.
+/// conditions that go side by side stays below. Memory is bounded with them, to some 50 MiB: a branch takes about 24
+/// bytes, and what one operation remembers about as much.
 const MAX_BRANCHES: usize = 1_500_000;
+const MAX_REMEMBERED: usize = 250_000;
 const MAX_STEPS: usize = 8_000_000;
 
 /// The diagrams would take more memory or time than a profile is worth.
@@ -165,7 +166,7 @@ impl Diagrams {
         if let Some(node) = chosen.get(&key) {
             return Ok(*node);
         }
-        self.step()?;
+        self.step(chosen.len())?;
         let nodes = [condition, then, otherwise];
         // The condition is no leaf here.
         let bit = nodes.into_iter().filter_map(|node| self.top(node)).min();
@@ -178,9 +179,10 @@ impl Diagrams {
         Ok(node)
     }
 
-    fn step(&mut self) -> Result<(), TooComplex> {
+    /// Counts a step of an operation that remembers so much.
+    fn step(&mut self, remembered: usize) -> Result<(), TooComplex> {
         self.steps += 1;
-        if self.steps > MAX_STEPS {
+        if self.steps > MAX_STEPS || remembered > MAX_REMEMBERED {
             return Err(TooComplex);
         }
         Ok(())
@@ -199,7 +201,7 @@ impl Diagrams {
             if condition == Node::NEVER || !seen.insert((condition, node)) {
                 continue;
             }
-            self.step()?;
+            self.step(seen.len())?;
             let Some(bit) = self.top(condition).into_iter().chain(self.top(node)).min() else {
                 if wanted(node) {
                     return Ok(Some(arguments));

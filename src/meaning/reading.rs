@@ -172,8 +172,13 @@ impl<'a> Reader<'a> {
             }
         }
         self.covered_by_later(site, &kept)?;
-        for restated in restating {
-            self.restated(site, restated, &kept)?;
+        for (entry, holds) in restating {
+            let alone = self
+                .diagrams
+                .find_where(holds, said, |leaf| leaf != Node::NEVER)?
+                .is_none();
+            let others = if alone { &[] } else { &kept[..] };
+            self.restated(site, (entry, holds), others)?;
         }
         let default = self.diagrams.answer(self.default);
         self.diagrams.replace(said, Node::NEVER, default)

@@ -374,9 +374,9 @@ codes! {
     /// Two conditions on one argument in one entry, which runtimes apply as alternatives.
     RepeatedArgument = "repeated-argument", Invalid, Nobody;
     /// A masked comparison with bits outside its mask: it can never hold, and libseccomp compares something else.
-    BitsOutsideMask = "bits-outside-mask", Invalid, Author;
+    BitsOutsideMask = "bits-outside-mask", Invalid, Nobody;
     /// A value of more than 32 bits, and an architecture on which libseccomp compares 32.
-    ValueCut = "value-cut", Invalid, Author;
+    ValueCut = "value-cut", Invalid, Nobody;
     /// `SCMP_ACT_NOTIFY` as the default action.
     NotifyByDefault = "notify-by-default", Invalid, Nobody;
     /// `SCMP_ACT_NOTIFY` on `write`, which runtimes need to hand the listener over.
@@ -476,6 +476,12 @@ codes! {
 }
 
 impl Code {
+    /// Whether it tells of what a profile means, as opposed to what the libseccomp and the kernel at hand take.
+    #[must_use]
+    pub const fn is_about_meaning(self) -> bool {
+        matches!(self, Self::Contradiction | Self::Miscompiled | Self::TooComplex)
+    }
+
     /// The name as Kubernetes writes reasons: `load-refused` is `LoadRefused`.
     #[must_use]
     pub fn reason(self) -> String {

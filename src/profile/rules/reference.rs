@@ -175,7 +175,7 @@ const OTHERS: &[(Code, Doc)] = &[
         Code::TooComplex,
         Doc {
             why: "What cannot be proven is not installed. Such conditions depend on how bits of several arguments go together.",
-            evidence: "The proof stops at 1,500,000 branches. 4,000 values of one argument need a million, a real profile some thousands.",
+            evidence: "The proof stops at 1,500,000 branches. A real profile needs some thousands.",
             cure: "Use fewer conditions on the call that has most, or let them look at one argument.",
             example: None,
         },
