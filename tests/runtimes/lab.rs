@@ -53,7 +53,12 @@ impl Lab {
             let prover = {
                 let _entered = async_runtime.enter();
                 let program = Path::new(env!("CARGO_BIN_EXE_callgate"));
-                let server = ForkServer::start_program(program, Limits::default()).unwrap();
+                // What hangs libseccomp is told by processor time, which a busy machine gives slowly.
+                let limits = Limits {
+                    wall_seconds: 300,
+                    ..Limits::default()
+                };
+                let server = ForkServer::start_program(program, limits).unwrap();
                 Prover::new(Client::new(server), prefixes)
             };
             Self {
