@@ -67,7 +67,7 @@ fn update(shell: &Shell, before: &str) -> Result<String> {
 async fn broken_update(shell: &Shell, live: &str) -> Result<()> {
     say(
         "3. A broken update. socket(AF_ALG) has an answer already, now it gets a second one. The schema cannot see\n\
-         that; libseccomp refuses it, here and in every container runtime. The file of the last good version stays.",
+         that; the proof does, and shows a call that gets both. The file of the last good version stays.",
     );
     shell.run(&add_entry(
         "names: [socket], action: SCMP_ACT_KILL_PROCESS, args: [{index: 0, op: SCMP_CMP_EQ, value: 38}]",
@@ -86,6 +86,10 @@ async fn broken_update(shell: &Shell, live: &str) -> Result<()> {
     ensure!(
         why.contains("spec.syscalls["),
         "the reason does not name the place"
+    );
+    ensure!(
+        why.contains("socket(0x26)"),
+        "the reason does not show the call"
     );
     let sum = shell.run(&format!("sha256sum < {FILE}"))?;
     ensure!(digest_of(&sum) == live, "the last good file is gone");
