@@ -335,7 +335,7 @@ async fn a_spec_that_breaks_a_rule_is_refused_with_a_message_that_says_what_to_w
         ),
         (allowing("acceptFindings", json!(["Bad_Code"])), "should match"),
         (
-            allowing("acceptFindings", json!(["dead-condition", "dead-condition"])),
+            allowing("acceptFindings", json!(["unknown-syscall", "unknown-syscall"])),
             "spec.acceptFindings: Invalid value: a code is listed twice",
         ),
         (
@@ -435,7 +435,7 @@ async fn a_spec_that_keeps_the_rules_is_taken() -> Result<()> {
             "nodeSelector",
             json!({"kubernetes.io/arch": "amd64", "empty": ""}),
         ),
-        allowing("acceptFindings", json!(["dead-condition", "not-portable-2"])),
+        allowing("acceptFindings", json!(["unknown-syscall", "not-portable-2"])),
         allowing(
             "acceptFindings",
             json!((0..64).map(|n| format!("code-{n}")).collect::<Vec<_>>()),
@@ -529,7 +529,7 @@ fn everything() -> Vec<SeccompProfileSpec> {
         listener_metadata: Some("ünïcode\t{\"a\": 1}".to_owned()),
         syscalls: Some(syscalls),
         node_selector: Some([("kubernetes.io/arch".to_owned(), "amd64".to_owned())].into()),
-        accept_findings: Some(vec!["dead-condition".to_owned()]),
+        accept_findings: Some(vec!["unknown-syscall".to_owned()]),
     };
     let synchronous = SeccompProfileSpec {
         default_action: Action::Trace.to_string(),
