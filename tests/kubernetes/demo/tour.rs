@@ -87,10 +87,7 @@ async fn broken_update(shell: &Shell, live: &str) -> Result<()> {
         why.contains("spec.syscalls["),
         "the reason does not name the place"
     );
-    ensure!(
-        why.contains("socket(0x26)"),
-        "the reason does not show the call"
-    );
+    ensure!(why.contains("socket(0x26)"), "the reason does not show the call");
     let sum = shell.run(&format!("sha256sum < {FILE}"))?;
     ensure!(digest_of(&sum) == live, "the last good file is gone");
 
