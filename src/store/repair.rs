@@ -16,7 +16,7 @@ use crate::profile::{Canonical, Digest, ProfileName};
 /// What a look at the directory found and mended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repaired {
-    /// Files that were missing, altered, or not to be read or safe from others, and are back.
+    /// Files that were missing, altered, or not to be read or safe from others, and are back; each once.
     pub restored: Vec<ProfileName>,
     /// Files that a previous run left and that were missing or altered when the directory was opened: nobody
     /// knows their bytes any more, so they are not there until they are written again.
@@ -104,6 +104,9 @@ impl Store {
                 repaired.restored.push(name.clone());
             }
         }
+        // Two mends may be told by one repair.
+        repaired.restored.sort();
+        repaired.restored.dedup();
     }
 
     /// Of an unproven file that was altered nobody knows the right bytes. It is a stray now.
