@@ -344,12 +344,14 @@ pub(super) const MULTIPLEXED_CALL: Rule = Rule {
     check: multiplexed_call,
     doc: Doc {
         why: "32-bit programs make such calls through socketcall or ipc as well, with their arguments in memory. \
-              libseccomp adds a rule for that way without the conditions: an entry that allows some calls allows all \
-              of them there, and one that denies some denies all.",
+              libseccomp adds a rule for that way, without the condition on argument 0, which is the number of the \
+              call there: an entry with no other condition applies to all of these calls. Conditions on other \
+              arguments stay and are asked of the arguments of socketcall or ipc itself, which are other things (of \
+              socketcall an address).",
         evidence: "Seen with libseccomp 2.5.4 and X86; architectures with socketcall or ipc are X86, S390, S390X, \
                    MIPS, PPC, M68K and SH. Docker's profile denied socketcall for this reason and allowed it again \
                    (moby commit 7158007).",
-        cure: "Leave out the 32-bit architecture, or know that there the condition does not count.",
+        cure: "Leave out the architecture, or know that there the conditions do not ask what they say.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
@@ -369,10 +371,16 @@ fn multiplexed_call(profile: &Profile, found: &mut Found) {
         };
         if let Some((name, through, architecture)) = entry.names.iter().find_map(way) {
             found.add(|| {
-                let message = format!(
-                    "programs of {architecture} make {name} through {through} as well, where libseccomp applies the \
-                     entry to every call, whatever its arguments"
-                );
+                let only_first = entry.args.iter().all(|condition| condition.index == 0);
+                let what = if only_first {
+                    "drops the condition on argument 0, and the entry applies to every such call".to_owned()
+                } else {
+                    format!(
+                        "drops a condition on argument 0, and asks the others of the arguments of {through} itself"
+                    )
+                };
+                let message =
+                    format!("programs of {architecture} make {name} through {through} as well: there libseccomp {what}");
                 (path.key("args"), message)
             });
         }

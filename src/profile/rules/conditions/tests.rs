@@ -258,6 +258,21 @@ fn a_multiplexed_call_is_told_where_the_architecture_has_the_way_around() {
     assert!(messages[0].contains("socket through socketcall"), "{messages:?}");
     let messages = found("shmat", Architecture::X86, one());
     assert!(messages[0].contains("shmat through ipc"), "{messages:?}");
+    assert!(
+        messages[0].ends_with("applies to every such call"),
+        "{messages:?}"
+    );
+    let other = || Condition {
+        index: 1,
+        ..condition(Operator::Equal, 5, None)
+    };
+    for args in [vec![other()], [one(), vec![other()]].concat()] {
+        let messages = found("socket", Architecture::X86, args);
+        assert!(
+            messages[0].ends_with("asks the others of the arguments of socketcall itself"),
+            "{messages:?}"
+        );
+    }
     assert_eq!(found("socket", Architecture::X86, vec![]), [""; 0]);
     assert_eq!(found("socket", Architecture::X32, one()), [""; 0]);
     assert_eq!(found("read", Architecture::X86, one()), [""; 0]);
