@@ -7,39 +7,17 @@ use crate::profile::{Architecture, Condition, Operator, Rule};
 /// How wide the arguments are that a filter looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Width {
-    /// The lower halves. libseccomp has no other on these architectures, and the upper ones are zero there, but for
-    /// the two with 64-bit registers (X32 and MIPS n32), where it cannot see them.
+    /// The lower halves, see [`Architecture::compares_32_bits`]; the upper ones are taken as zero.
     Bits32,
     Bits64,
 }
 
 impl Width {
-    /// Source: `.size` in the `arch_def` of each architecture in libseccomp's `src/arch-*.c`.
     pub(super) const fn of(architecture: Architecture) -> Self {
-        match architecture {
-            Architecture::X86
-            | Architecture::X32
-            | Architecture::Arm
-            | Architecture::Mips
-            | Architecture::Mips64N32
-            | Architecture::Mipsel
-            | Architecture::Mipsel64N32
-            | Architecture::Ppc
-            | Architecture::S390
-            | Architecture::Parisc
-            | Architecture::M68k
-            | Architecture::Sh
-            | Architecture::Sheb => Self::Bits32,
-            Architecture::X86_64
-            | Architecture::Aarch64
-            | Architecture::Mips64
-            | Architecture::Mipsel64
-            | Architecture::Ppc64
-            | Architecture::Ppc64Le
-            | Architecture::S390X
-            | Architecture::Parisc64
-            | Architecture::Riscv64
-            | Architecture::Loongarch64 => Self::Bits64,
+        if architecture.compares_32_bits() {
+            Self::Bits32
+        } else {
+            Self::Bits64
         }
     }
 

@@ -157,6 +157,39 @@ impl Architecture {
                 | Self::Sheb
         )
     }
+
+    /// Whether libseccomp compares the lower 32 bits of arguments alone. They have no others, but for X32 and MIPS
+    /// n32, whose registers have 64 bits.
+    ///
+    /// Source: `.size` in the `arch_def` of each architecture in libseccomp's `src/arch-*.c`.
+    #[must_use]
+    pub const fn compares_32_bits(self) -> bool {
+        match self {
+            Self::X86
+            | Self::X32
+            | Self::Arm
+            | Self::Mips
+            | Self::Mips64N32
+            | Self::Mipsel
+            | Self::Mipsel64N32
+            | Self::Ppc
+            | Self::S390
+            | Self::Parisc
+            | Self::M68k
+            | Self::Sh
+            | Self::Sheb => true,
+            Self::X86_64
+            | Self::Aarch64
+            | Self::Mips64
+            | Self::Mipsel64
+            | Self::Ppc64
+            | Self::Ppc64Le
+            | Self::S390X
+            | Self::Parisc64
+            | Self::Riscv64
+            | Self::Loongarch64 => false,
+        }
+    }
 }
 
 named! {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::finding::{Affected, Code, FieldPath, Software, Version};
-use super::super::model::{Architecture, Condition, Operator, Profile};
+use super::super::model::{Condition, Operator, Profile};
 use super::super::syscalls;
 use super::arguments::{is_narrow, is_pointer, multiplexer};
 use super::{Doc, Entry, Example, Found, Rule, allows, denies, entries};
@@ -105,23 +105,6 @@ pub(super) const VALUE_CUT: Rule = Rule {
     },
 };
 
-/// Source: the `size` of each `arch_def` in libseccomp's src/arch-*.c.
-const fn compares_32_bits(architecture: Architecture) -> bool {
-    !matches!(
-        architecture,
-        Architecture::X86_64
-            | Architecture::Aarch64
-            | Architecture::Mips64
-            | Architecture::Mipsel64
-            | Architecture::Ppc64
-            | Architecture::Ppc64Le
-            | Architecture::S390X
-            | Architecture::Parisc64
-            | Architecture::Riscv64
-            | Architecture::Loongarch64
-    )
-}
-
 /// A condition that holds for an argument of 32 bits once the values of a condition are cut to 32 bits, and did not
 /// before, or the other way round.
 fn is_changed_by_cutting(condition: &Condition) -> bool {
@@ -140,7 +123,7 @@ fn value_cut(profile: &Profile, found: &mut Found) {
     let narrow = profile
         .architectures
         .iter()
-        .find(|architecture| compares_32_bits(**architecture));
+        .find(|architecture| architecture.compares_32_bits());
     let Some(narrow) = narrow else {
         return;
     };

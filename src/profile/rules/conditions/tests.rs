@@ -1,7 +1,7 @@
 //! Each rule about conditions, operator by operator.
 
 use super::*;
-use crate::profile::model::Action;
+use crate::profile::model::{Action, Architecture};
 
 const WIDE: u64 = 1 << 32;
 
