@@ -232,18 +232,16 @@ impl Refused {
     /// The finding to name first: the first that is Invalid.
     #[must_use]
     pub fn cause(&self) -> Option<&Finding> {
-        self.findings.iter().find(|finding| finding.is_fatal())
+        Finding::cause(&self.findings).map(|(cause, _)| cause)
     }
 }
 
 impl RefusedBy {
     /// By what a child found.
     fn of(findings: &[Finding]) -> Self {
-        let cause = findings.iter().find(|finding| finding.is_fatal());
-        if cause.is_some_and(|cause| cause.code.is_about_meaning()) {
-            Self::Rule
-        } else {
-            Self::TestLoad
+        match Finding::cause(findings) {
+            Some((cause, _)) if cause.code.is_about_meaning() => Self::Rule,
+            _ => Self::TestLoad,
         }
     }
 }

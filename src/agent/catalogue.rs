@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::plan::{Attempt, Desired, Failed, Labels, Refusal, State};
-use crate::profile::{Canonical, Code, Digest, InvalidName, ProfileName};
+use crate::profile::{Canonical, Code, Digest, Finding, InvalidName, ProfileName};
 use crate::proof::{Prover, Read, Refused, RefusedBy, Verdict};
 
 /// How long to wait after the first verdict Unknown; doubled after each further one.
@@ -277,25 +277,19 @@ impl From<Refused> for Judged {
             RefusedBy::Rule => Refusal::Rule,
             RefusedBy::Installation | RefusedBy::TestLoad => Refusal::Here,
         };
-        let (why, mut message) = match refused.cause() {
+        let (why, message) = match Finding::cause(&refused.findings) {
             None => ("Invalid".to_owned(), String::new()),
-            Some(cause) => {
-                let message = match cause.field.as_str() {
+            Some((cause, more)) => {
+                let mut message = match cause.field.as_str() {
                     "" => cause.message.clone(),
                     field => format!("{field}: {}", cause.message),
                 };
+                if more > 0 {
+                    message = format!("{message} (and {more} more)");
+                }
                 (cause.code.reason(), message)
             }
         };
-        match refused
-            .findings
-            .iter()
-            .filter(|finding| finding.is_fatal())
-            .count()
-        {
-            0 | 1 => {}
-            many => message = format!("{message} (and {} more)", many - 1),
-        }
         Self::Refused {
             digest: refused.digest,
             by,
@@ -308,7 +302,7 @@ impl From<Refused> for Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{FieldPath, Finding};
+    use crate::profile::FieldPath;
 
     fn refused(by: RefusedBy, findings: Vec<Finding>) -> (Refusal, String, String) {
         match Judged::from(Refused {

@@ -151,8 +151,8 @@ impl Judgement {
 
 fn invalid(blank: Judgement, found: &[Finding]) -> Judgement {
     let (findings, findings_total) = listed(found);
-    let (reason, message) = match found.iter().find(|finding| finding.is_fatal()) {
-        Some(first) => (first.code.reason(), blame(first, found)),
+    let (reason, message) = match Finding::cause(found) {
+        Some((first, more)) => (first.code.reason(), blame(first, more)),
         None => ("Invalid".to_owned(), "The profile is invalid.".to_owned()),
     };
     Judgement {
@@ -166,14 +166,13 @@ fn invalid(blank: Judgement, found: &[Finding]) -> Judgement {
 }
 
 /// The first mistake in full, and how many more wait in `status.findings`.
-fn blame(first: &Finding, found: &[Finding]) -> String {
+fn blame(first: &Finding, more: usize) -> String {
     let field = first.field.as_str();
     let place = if field.is_empty() {
         String::new()
     } else {
         format!("{}: ", cut(field, MAX_FIELD))
     };
-    let more = found.iter().filter(|finding| finding.is_fatal()).count() - 1;
     let rest = if more == 0 {
         String::new()
     } else {

@@ -160,6 +160,14 @@ impl Finding {
         }
     }
 
+    /// The finding to name first, the first that makes a profile Invalid, and how many more do.
+    #[must_use]
+    pub fn cause(findings: &[Self]) -> Option<(&Self, usize)> {
+        let mut fatal = findings.iter().filter(|finding| finding.is_fatal());
+        let first = fatal.next()?;
+        Some((first, fatal.count()))
+    }
+
     /// Whether it alone makes a profile Invalid.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
