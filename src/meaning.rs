@@ -22,10 +22,11 @@ use crate::profile::{Architecture, Code, FieldPath, Finding, Profile};
 use call::Call;
 use condition::Width;
 use diagram::Diagrams;
-use program::{Key, Unreadable, boundaries};
+use program::{Key, boundaries};
 use reading::{Reading, show};
 
 pub use diagram::TooComplex;
+pub use program::Unreadable;
 
 /// The kernel takes a number for a signed one.
 const LAST_NUMBER: u32 = i32::MAX as u32;
@@ -42,11 +43,6 @@ pub struct Meaning<'a> {
     readings: Vec<Reading>,
     findings: Vec<Finding>,
 }
-
-/// A program that [`Meaning::compare`] cannot read. It makes no statement about the profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the compiled filter cannot be proven: instruction {0} is one that libseccomp is not known to write")]
-pub struct UnknownInstruction(usize);
 
 impl<'a> Meaning<'a> {
     /// Reads a profile. `calls` is what [`crate::filter::resolve`] says of it, the native architecture first.
@@ -94,22 +90,7 @@ impl<'a> Meaning<'a> {
     ///
     /// Left out are numbers of 2^31 and more: the kernel takes them for negative ones, which are no calls, and
     /// libseccomp writes those it uses as placeholders into the filter.
-    pub fn compare(
-        &mut self,
-        program: &Program,
-    ) -> Result<Result<Vec<Finding>, TooComplex>, UnknownInstruction> {
-        match self.differences(program) {
-            Ok(findings) => Ok(Ok(findings)),
-            Err(Unreadable::TooComplex(error)) => Ok(Err(error)),
-            Err(Unreadable::Instruction(at)) => Err(UnknownInstruction(at)),
-        }
-    }
-
-    fn default(&self) -> Answer {
-        Answer::new(self.profile.default_action, self.profile.default_errno_ret)
-    }
-
-    fn differences(&mut self, program: &Program) -> Result<Vec<Finding>, Unreadable> {
+    pub fn compare(&mut self, program: &Program) -> Result<Vec<Finding>, Unreadable> {
         let boundaries = boundaries(program, Key::Number)?;
         let mut findings = Vec::new();
         let mut told = BTreeSet::new();
@@ -129,14 +110,18 @@ impl<'a> Meaning<'a> {
                         let leaf = self.diagrams.at(node, &arguments);
                         self.diagrams.as_answer(leaf).unwrap_or_else(|| self.default())
                     });
-                    let on = Some(reading.architecture)
-                        .filter(|on| Some(*on) != self.calls.first().map(|calls| calls.architecture));
+                    let native = self.calls.first().map(|calls| calls.architecture);
+                    let on = call::elsewhere(reading.architecture, native);
                     findings.push(self.miscompiled(mentions, number, arguments, on, answers));
                 }
             }
         }
         findings.extend(self.stranger(program, &boundaries)?);
         Ok(findings)
+    }
+
+    fn default(&self) -> Answer {
+        Answer::new(self.profile.default_action, self.profile.default_errno_ret)
     }
 
     /// Calls of architectures that the filter does not hold kill the thread: no profile can say otherwise. X86-64

@@ -16,6 +16,11 @@ pub(super) struct Call<'a> {
     pub(super) on: Option<Architecture>,
 }
 
+/// The architecture as a call names it: the node's own goes without saying.
+pub(super) fn elsewhere(architecture: Architecture, native: Option<Architecture>) -> Option<Architecture> {
+    Some(architecture).filter(|_| Some(architecture) != native)
+}
+
 impl fmt::Display for Call<'_> {
     /// `socket(0x26, 0x0)` or `socketcall(0x1) on SCMP_ARCH_X86`; arguments that no condition looks at are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,11 +8,14 @@ use crate::filter::{Alu, Answer, Instruction, Operand, Program, Test, Value};
 
 /// Why a program cannot be read as diagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
+    /// The profile's doing.
     #[error(transparent)]
     TooComplex(#[from] TooComplex),
-    /// libseccomp makes no such instruction.
-    #[error("instruction {0} of the compiled filter is one that the proof does not know")]
+    /// The place of an instruction that libseccomp is not known to write. It says nothing about the profile.
+    #[error(
+        "the compiled filter cannot be proven: instruction {0} is one that libseccomp is not known to write"
+    )]
     Instruction(usize),
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::call::Call;
+use super::call::{Call, elsewhere};
 use super::condition::{Width, condition, conditions};
 use super::diagram::{Arguments, Diagrams, Node, TooComplex};
 use crate::filter::{Answer, ArchitectureCalls, Mention, Selector};
@@ -65,13 +65,13 @@ impl<'a> Reader<'a> {
         for (entry, names) in std::mem::take(&mut self.redundant) {
             let name = |index: &usize| self.profile.syscalls[entry].names[*index].as_str();
             let first = names.first().map_or("", name);
-            let (what, field) = match names.len() {
-                1 => (first.to_owned(), path(entry)),
-                count => (format!("{first} and {} more", count - 1), path(entry)),
+            let what = match names.len() {
+                1 => first.to_owned(),
+                count => format!("{first} and {} more", count - 1),
             };
             let field = names
                 .first()
-                .map_or(field, |index| path(entry).key("names").index(*index));
+                .map_or_else(|| path(entry), |index| path(entry).key("names").index(*index));
             let message = format!("other entries already answer {what} like this: remove what stands twice");
             self.find(Code::RedundantEntry, entry, field, message, None);
         }
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
     }
 
     fn show(&self, site: Site<'_>, arguments: Arguments) -> Call<'a> {
-        let on = Some(site.architecture).filter(|_| Some(site.architecture) != self.native);
+        let on = elsewhere(site.architecture, self.native);
         show(self.profile, site.mentions, arguments, on)
     }
 }

@@ -147,7 +147,7 @@ fn proven(profile: &Profile) -> (Program, Vec<Finding>) {
     let calls = resolve(profile).unwrap();
     let mut meaning = Meaning::of(profile, &calls).unwrap();
     let program = compile(profile).unwrap().program;
-    let findings = meaning.compare(&program).unwrap().unwrap();
+    let findings = meaning.compare(&program).unwrap();
     (program, findings)
 }
 
@@ -542,7 +542,7 @@ fn a_filter_that_answers_strangers_is_not_what_the_profile_says() {
         };
         let program = compile(&large).unwrap().program;
         let mut meaning = Meaning::of(&small, &calls).unwrap();
-        let findings = meaning.compare(&program).unwrap().unwrap();
+        let findings = meaning.compare(&program).unwrap();
         let [finding] = &findings[..] else {
             panic!("{findings:#?}");
         };

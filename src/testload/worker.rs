@@ -7,7 +7,7 @@ use super::process;
 use super::region::Region;
 use super::sandbox;
 use crate::filter::{self, Filter, Program};
-use crate::meaning::{Meaning, TooComplex};
+use crate::meaning::{Meaning, TooComplex, Unreadable};
 use crate::profile::{Action, Class, Finding, Flag, Profile};
 
 /// Exit code of a child that could not be confined, and so did nothing.
@@ -80,10 +80,10 @@ fn compile_and_prove(profile: &Profile) -> Result<(Filter, Vec<Finding>), Compil
         return Err(refused(meaning.findings()));
     }
     let filter = filter::compile(profile).map_err(|error| CompileReport::from(&error))?;
-    let differences = match meaning.compare(&filter.program) {
-        Ok(differences) => differences.map_err(too_complex)?,
-        Err(error) => return Err(CompileReport::Failed(error.to_string())),
-    };
+    let differences = meaning.compare(&filter.program).map_err(|error| match error {
+        Unreadable::TooComplex(error) => too_complex(error),
+        Unreadable::Instruction(_) => CompileReport::Failed(error.to_string()),
+    })?;
     let findings = [&differences, meaning.findings()].concat();
     if findings.iter().any(is_invalid) {
         return Err(refused(&findings));
