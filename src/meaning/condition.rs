@@ -89,21 +89,8 @@ const GREATER: Outcome = Outcome {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::holds;
     use super::*;
-
-    /// What the words of the specification say, without a diagram.
-    fn holds(condition: &Condition, argument: u64) -> bool {
-        let value = condition.value;
-        match condition.op {
-            Operator::Equal => argument == value,
-            Operator::NotEqual => argument != value,
-            Operator::Less => argument < value,
-            Operator::LessOrEqual => argument <= value,
-            Operator::Greater => argument > value,
-            Operator::GreaterOrEqual => argument >= value,
-            Operator::MaskedEqual => argument & value == condition.value_two.unwrap_or(0),
-        }
-    }
 
     const VALUES: [u64; 11] = [
         0,

@@ -93,20 +93,23 @@ fn some_arguments() -> impl Strategy<Value = [u64; 6]> {
     ]
 }
 
-/// Independent of the diagrams: does a rule apply, by the words of the specification?
+/// Independent of the diagrams: does a condition hold, by the words of the specification?
+pub(super) fn holds(condition: &Condition, argument: u64) -> bool {
+    let value = condition.value;
+    match condition.op {
+        Operator::Equal => argument == value,
+        Operator::NotEqual => argument != value,
+        Operator::Less => argument < value,
+        Operator::LessOrEqual => argument <= value,
+        Operator::Greater => argument > value,
+        Operator::GreaterOrEqual => argument >= value,
+        Operator::MaskedEqual => argument & value == condition.value_two.unwrap_or(0),
+    }
+}
+
 fn applies(rule: &Rule, arguments: &[u64; 6]) -> bool {
-    rule.args.iter().all(|condition| {
-        let (argument, value) = (arguments[usize::from(condition.index)], condition.value);
-        match condition.op {
-            Operator::Equal => argument == value,
-            Operator::NotEqual => argument != value,
-            Operator::Less => argument < value,
-            Operator::LessOrEqual => argument <= value,
-            Operator::Greater => argument > value,
-            Operator::GreaterOrEqual => argument >= value,
-            Operator::MaskedEqual => argument & value == condition.value_two.unwrap_or(0),
-        }
-    })
+    let mut conditions = rule.args.iter();
+    conditions.all(|condition| holds(condition, arguments[usize::from(condition.index)]))
 }
 
 fn evaluate(profile: &Profile, arguments: &[u64; 6]) -> Answer {
