@@ -6,9 +6,9 @@
 //! ```text
 //!  file, manifest, config.json ──► source ──┐
 //!                                           ▼
-//!  object of the API server ──────────► document ──► parse ──► rules ──► ProfileSpec
-//!                                                                             │
-//!                              the bytes of its file, their digest ◄── canonical (by way of oci)
+//!  object of the API server ──────────► document ──► parse ──► ProfileSpec ──► rules: what is wrong with it
+//!                                                                   │
+//!                    the bytes of its file, their digest ◄── canonical (by way of oci)
 //! ```
 
 mod canonical;
@@ -38,25 +38,11 @@ pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 
 /// Reads the `spec` of an object as the API server gave it. Field paths begin with `spec`.
 ///
-/// What it gives can be read, and breaks no rule that makes a profile Invalid, but for those that its author
-/// accepted; what else the rules find, [`ProfileSpec::findings`] says. It lists at most [`Findings::MAX`]
-/// mistakes; those of fields that do not go together once each field is right by itself.
+/// What it gives may break any rule: [`ProfileSpec::findings`] says which. It lists at most [`Findings::MAX`] mistakes.
 pub fn parse_spec(spec: &serde_json::Value) -> Result<ProfileSpec, Findings> {
     parse::read_spec(
         &document::Node::from(spec),
         &FieldPath::root().key("spec"),
         parse::Dialect::Object,
     )
-}
-
-/// Reads the `spec` of an object that [`parse_spec`] may refuse: `None` where it says nothing certain. It may break
-/// any rule, so it is nothing to write to disk: it tells what is refused, and which nodes it would be for.
-#[must_use]
-pub fn parse_refused_spec(spec: &serde_json::Value) -> Option<ProfileSpec> {
-    parse::read_fields(
-        &document::Node::from(spec),
-        &FieldPath::root().key("spec"),
-        parse::Dialect::Object,
-    )
-    .ok()
 }

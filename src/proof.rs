@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::filter::libseccomp_version;
 use crate::profile::{
     Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, ProfileSpec, SourceProfile,
-    listener_allowed, parse_refused_spec, parse_spec, syscalls,
+    listener_allowed, parse_spec, syscalls,
 };
 use crate::testload;
 use cache::Cache;
@@ -108,14 +108,6 @@ impl Prover {
     /// Reads the `spec` of an object as the API server gave it.
     pub fn read(&self, spec: &Value) -> Result<Read, Refused> {
         self.screen(parse_spec(spec), FieldPath::root().key("spec"))
-            .map_err(|refused| match parse_refused_spec(spec) {
-                Some(read) if refused.node_selector.is_none() => Refused {
-                    digest: read.profile.canonical().ok().map(|canonical| canonical.digest),
-                    node_selector: Some(read.node_selector),
-                    ..refused
-                },
-                _ => refused,
-            })
     }
 
     /// Takes what was read from a file.
@@ -130,22 +122,28 @@ impl Prover {
             node_selector: None,
             findings,
         })?;
-        let refuse = |by, digest, finding: Finding| Refused {
+        let refuse = |by, digest, findings: Findings| Refused {
             by,
             digest,
             node_selector: Some(spec.node_selector.clone()),
-            findings: finding.under(&root).into(),
+            findings: findings.under(&root),
         };
-        let canonical = spec
-            .profile
-            .canonical()
-            .map_err(|finding| refuse(RefusedBy::Rule, None, finding))?;
-        if let Some(finding) = listener_allowed(&spec.profile, &self.listener_prefixes) {
-            return Err(refuse(RefusedBy::Installation, Some(canonical.digest), finding));
+        let findings = spec.findings();
+        let canonical = spec.profile.canonical();
+        if findings.iter().any(Finding::is_fatal) {
+            let digest = canonical.ok().map(|canonical| canonical.digest);
+            return Err(refuse(RefusedBy::Rule, digest, findings.into()));
         }
-        let rules = spec.findings().into_iter().map(|finding| finding.under(&root));
+        let canonical = canonical.map_err(|finding| refuse(RefusedBy::Rule, None, finding.into()))?;
+        if let Some(finding) = listener_allowed(&spec.profile, &self.listener_prefixes) {
+            return Err(refuse(
+                RefusedBy::Installation,
+                Some(canonical.digest),
+                finding.into(),
+            ));
+        }
         Ok(Read {
-            findings: rules.collect(),
+            findings: findings.into_iter().map(|finding| finding.under(&root)).collect(),
             spec,
             canonical,
             root,

@@ -226,6 +226,18 @@ async fn one_verdict_is_told_at_the_place_of_each_document() {
 }
 
 #[tokio::test]
+async fn what_a_rule_finds_in_a_file_has_its_place_there() {
+    let text = "{\"defaultAction\": \"SCMP_ACT_ERRNO\",\n \"syscalls\": [{\"names\": [\"read\",\n\"Read\"], \
+                \"action\": \"SCMP_ACT_ALLOW\"}]}";
+    let source = source_of(text);
+    let refused = Bench::new(&[]).prover.read_source(&source).unwrap_err();
+    let cause = refused.cause().unwrap();
+    assert_eq!(cause.field.as_str(), "syscalls[0].names[1]");
+    let place = source.locate(&cause.field).map(|at| (at.line, at.column));
+    assert_eq!(place, Some((3, 1)));
+}
+
+#[tokio::test]
 async fn what_a_rule_refuses_is_known_by_its_bytes_and_nodes_and_what_cannot_be_read_is_not() {
     let bench = Bench::new(&[]);
     let against_rules = json!({

@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxSeccomp;
 use super::document::read_json;
 use super::finding::{Code, FieldPath, Finding, Findings};
 use super::model::{Digest, Profile};
-use super::parse::{Dialect, read_fields};
+use super::parse::{Dialect, read_spec};
 
 /// The canonical bytes of a profile, which are the bytes of its file, and their digest.
 ///
@@ -62,7 +62,7 @@ impl Profile {
         };
         let text = str::from_utf8(bytes).map_err(|error| syntax(format!("not UTF-8: {error}"), None))?;
         let node = read_json(text).map_err(|error| syntax(error.message, Some(error.at)))?;
-        Ok(read_fields(&node, &FieldPath::root(), Dialect::Oci)?.profile)
+        Ok(read_spec(&node, &FieldPath::root(), Dialect::Oci)?.profile)
     }
 
     /// The same profile with everything in order whose order means nothing.

@@ -1,6 +1,6 @@
 //! From a document to a profile: exact keys, right types, values in range, everything that is wrong at once.
 //!
-//! Knows the tree and the model. Which fields go together is the business of `rules`, asked last.
+//! Knows the tree and the model. Which fields go together is the business of `rules`.
 
 mod docker;
 mod nearest;
@@ -10,7 +10,7 @@ mod scalar;
 use std::collections::BTreeMap;
 
 use super::document::{Entry, Node, Value};
-use super::finding::{Code, FieldPath, Finding, Findings, quoted};
+use super::finding::{Code, FieldPath, Findings, quoted};
 use super::label;
 use super::model::{Action, Condition, Profile, ProfileSpec, Rule};
 use docker::{DockerKey, Idle};
@@ -38,8 +38,7 @@ const MAX_LABELS: usize = 16;
 const MAX_ACCEPTED: usize = 64;
 const MAX_CODE: usize = 64;
 
-/// Reads a profile and what is to be done with it, and asks the rules. `path` is where the node stands, and begins
-/// the field paths. If the rules find something that makes the profile Invalid, all that they find is reported.
+/// Reads a profile and what is to be done with it. `path` is where the node stands, and begins the field paths.
 pub(super) fn read_spec(node: &Node, path: &FieldPath, dialect: Dialect) -> Result<ProfileSpec, Findings> {
     let mut report = Report::default();
     let spec = read_spec_into(&mut report, node, path, dialect);
@@ -48,36 +47,6 @@ pub(super) fn read_spec(node: &Node, path: &FieldPath, dialect: Dialect) -> Resu
 
 /// Like [`read_spec`], with findings about what surrounds the profile before its own.
 pub(super) fn read_spec_into(
-    report: &mut Report,
-    node: &Node,
-    path: &FieldPath,
-    dialect: Dialect,
-) -> Option<ProfileSpec> {
-    let before = report.total();
-    let spec = read_fields_into(report, node, path, dialect)?;
-    if report.total() > before {
-        return Some(spec);
-    }
-    let findings = spec.findings();
-    if findings.iter().any(Finding::is_fatal) {
-        for finding in findings {
-            report.push(|| Finding {
-                location: node.locate(&finding.field),
-                ..finding.under(path)
-            });
-        }
-    }
-    Some(spec)
-}
-
-/// The same, whatever the rules say.
-pub(super) fn read_fields(node: &Node, path: &FieldPath, dialect: Dialect) -> Result<ProfileSpec, Findings> {
-    let mut report = Report::default();
-    let spec = read_fields_into(&mut report, node, path, dialect);
-    report.finish(spec)
-}
-
-fn read_fields_into(
     report: &mut Report,
     node: &Node,
     path: &FieldPath,

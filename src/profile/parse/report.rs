@@ -43,10 +43,6 @@ impl Report {
         }
     }
 
-    pub(super) fn push(&mut self, finding: impl FnOnce() -> Finding) {
-        self.findings.push(finding);
-    }
-
     pub(super) fn insert(&mut self, index: usize, finding: Finding) {
         self.findings.insert(index, finding);
     }
@@ -54,11 +50,6 @@ impl Report {
     /// How many findings are listed so far.
     pub(super) fn len(&self) -> usize {
         self.findings.len()
-    }
-
-    /// How many findings there are so far, listed or not.
-    pub(super) fn total(&self) -> usize {
-        self.findings.total()
     }
 
     pub(in super::super) fn is_empty(&self) -> bool {
