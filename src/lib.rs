@@ -21,13 +21,13 @@
 //! | [`profile`] | the OCI model, parsing with locations, rules, system calls, canonical form, digest | nothing of ours |
 //! | [`filter`] | profile → seccomp filter; the BPF program: decode, run, size | `profile`, libseccomp |
 //! | [`meaning`] | what a profile and a filter answer to each call, compared exactly | `profile`, `filter` |
-//! | [`testload`] | the fork server: compile, prove and load a filter in a child | the three above |
-//! | [`proof`] | parse, rules, meaning and test-load as one verdict, cached by digest | the four above |
+//! | [`startability`] | whether containers can start: what runtimes need, what the meaning lets them | `profile`, `filter`, `meaning` |
+//! | [`testload`] | the fork server: compile, prove and load a filter in a child | the four above |
+//! | [`proof`] | parse, rules, meaning, test-load and starts as one verdict, cached by digest | the five above |
 //! | [`store`] | the node's directory: write, scan, remove, watch | `profile` |
 //! | [`api`] | the types of the custom resources | `profile` |
 //! | [`agent`] | API server → store, on one node | all of the above |
 //! | [`controller`] | profile status, folded from proofs and node reports | `api`, `proof`, `profile` |
-//! | [`startability`] | what container runtimes need to start a container | nothing of ours |
 //! | [`telemetry`] | logs, metrics, health | nothing of ours |
 //! | `text` | words for people: counts, error chains, foreign texts | nothing of ours |
 //! | [`cli`] | one file per subcommand | everything |

@@ -75,14 +75,27 @@ impl<'a> Meaning<'a> {
     /// The answer that the profile gives to a call of an architecture that its filter holds.
     #[must_use]
     pub fn answer(&self, architecture: Architecture, number: u32, arguments: &[u64; 6]) -> Option<Answer> {
-        let reading = self
-            .readings
-            .iter()
-            .find(|reading| reading.architecture == architecture)?;
+        let reading = self.reading(architecture)?;
         match reading.calls.get(&number) {
             Some(node) => self.diagrams.as_answer(self.diagrams.at(*node, arguments)),
             None => Some(self.default()),
         }
+    }
+
+    /// All answers that the profile gives to a call of an architecture that its filter holds, whatever the arguments.
+    #[must_use]
+    pub fn answers(&self, architecture: Architecture, number: u32) -> Option<BTreeSet<Answer>> {
+        let reading = self.reading(architecture)?;
+        Some(match reading.calls.get(&number) {
+            Some(node) => self.diagrams.answers(*node),
+            None => BTreeSet::from([self.default()]),
+        })
+    }
+
+    fn reading(&self, architecture: Architecture) -> Option<&Reading> {
+        self.readings
+            .iter()
+            .find(|reading| reading.architecture == architecture)
     }
 
     /// Compares a filter with the profile, for every call of every architecture. A finding for each group of

@@ -1,7 +1,7 @@
 //! All proofs of a profile as one verdict, cheapest first; the same code for controller, agent and command line.
 //!
 //! Two steps: [`Prover::read`] needs no kernel and costs microseconds, [`Prover::prove`] asks the fork server.
-//! Knows `profile`, `filter` and `testload`.
+//! Knows `profile`, `filter`, `startability` and `testload`.
 
 mod cache;
 
@@ -16,7 +16,7 @@ use crate::profile::{
     Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, ProfileSpec, SourceProfile,
     listener_allowed, parse_spec, syscalls,
 };
-use crate::testload;
+use crate::{startability, testload};
 use cache::Cache;
 
 /// How many verdicts are remembered: the profiles of a large cluster several times over. As a rule in about a
@@ -76,7 +76,7 @@ pub struct Refused {
 /// What a profile did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedBy {
-    /// A rule, or the proof of its meaning: both may be stricter than when the same bytes passed.
+    /// A rule, or the proof of its meaning or of its start: all may be stricter than when the same bytes passed.
     Rule,
     /// What the installation allows.
     Installation,
@@ -174,11 +174,21 @@ impl Prover {
                 filters,
                 unknown_names,
                 findings: found,
+                start,
             } => {
                 let unlisted = found.unlisted();
-                let proofs = ignored(&unknown_names).into_iter().chain(found);
+                let starts = startability::findings(&spec.profile, &start);
+                let proofs = starts.into_iter().chain(ignored(&unknown_names)).chain(found);
                 findings.extend(proofs.map(|finding| spec.judge(finding).under(&root)));
                 let findings = Findings::new(findings, unlisted);
+                if findings.iter().any(Finding::is_fatal) {
+                    return Verdict::Invalid(Refused {
+                        by: RefusedBy::Rule,
+                        digest: Some(digest),
+                        node_selector: Some(spec.node_selector),
+                        findings,
+                    });
+                }
                 Verdict::Valid(Proven {
                     spec,
                     canonical,

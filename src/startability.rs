@@ -1,15 +1,26 @@
-//! What container runtimes need between the loading of a container's filter and the start of its program, as data.
+//! Whether containers can start under a profile: what runtimes need between the loading of a container's filter and
+//! the start of its program, and whether the profile lets them.
 //!
 //! A runtime loads the filter into its own process before it calls execve(2), and some of what it does in between is
 //! subject to the filter. Which calls that are depends on the runtime, its version, and `no_new_privs`: without it the
-//! filter must be loaded while the process still has its privileges, so earlier. Knows nothing of ours.
+//! filter must be loaded while the process still has its privileges, so earlier.
+//!
+//! The needs are data, measured by starting containers. Asked are the meanings of calls, so what is said is certain: a
+//! call that is denied for some of its arguments alone is not counted. Pure; knows `profile`, `meaning`, and of
+//! `filter` what it exports.
 
+mod answers;
+mod findings;
 mod needs;
 
+pub use answers::{CallAnswer, StartAnswers, start_calls};
+pub use findings::findings;
 pub use needs::{PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS};
 
 use std::fmt;
 use std::ops::{BitOr, Sub};
+
+use crate::profile::{Affected, Software};
 
 /// Ways in which a filter keeps a call from being made, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +53,22 @@ impl Denials {
         (Self::KILL, "kill"),
     ];
 
+    /// As a number, of which each bit is one of [`Denials::NAMED`].
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Of such a number; `None` if it has other bits.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits & !Self::ANY.0 == 0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
+    }
+
     /// The denial that an errno is.
     #[must_use]
     pub const fn of_errno(errno: u16) -> Self {
@@ -57,6 +84,12 @@ impl Denials {
     #[must_use]
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// Whether it is some, and none but these.
+    #[must_use]
+    pub const fn is_some_of(self, these: Self) -> bool {
+        self.0 != 0 && self.0 & !these.0 == 0
     }
 
     /// Whether it is empty.
@@ -132,23 +165,27 @@ impl Need {
         Self { root: false, ..self }
     }
 
-    /// Whether a start of this user fails for want of it, where `denial` says how the filter denies a call, if it does.
+    /// Whether a start of this user fails for want of it, where `denial` says how the filter denies a call, if it does
+    /// so for all arguments.
     pub fn fails(&self, uid: u32, denial: impl Fn(&str) -> Denials) -> bool {
         (self.root || uid != 0)
             && self
                 .calls
                 .iter()
-                .all(|(name, fatal)| denial(name).intersects(*fatal))
+                .all(|(name, fatal)| denial(name).is_some_of(*fatal))
     }
 }
 
 /// What one version of a runtime needs, as seen by starting it.
 #[derive(Debug, Clone, Copy)]
 pub struct StartNeeds {
-    /// The runtime's program name.
-    pub runtime: &'static str,
-    /// Its version.
+    /// The runtime.
+    pub runtime: Software,
+    /// The version that was measured.
     pub version: &'static str,
+    /// The versions that are taken to need the same. Those between two that were measured are taken to need what
+    /// either does.
+    pub versions: Affected,
     /// Kubernetes' `allowPrivilegeEscalation: false`.
     pub no_new_privs: bool,
     /// Each of them.
@@ -178,7 +215,7 @@ mod tests {
     fn needs_of(runtime: &str, no_new_privs: bool) -> &'static StartNeeds {
         START_NEEDS
             .iter()
-            .find(|needs| needs.runtime == runtime && needs.no_new_privs == no_new_privs)
+            .find(|needs| needs.runtime.as_str() == runtime && needs.no_new_privs == no_new_privs)
             .unwrap()
     }
 
@@ -204,7 +241,11 @@ mod tests {
                     }
                 };
                 let missing: Vec<&Need> = needs.missing(1000, answer).collect();
-                assert!(missing.is_empty(), "{} under {name}: {missing:?}", needs.runtime);
+                assert!(
+                    missing.is_empty(),
+                    "{} under {name}: {missing:?}",
+                    needs.runtime.as_str()
+                );
             }
         }
     }
@@ -237,16 +278,60 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_is_denied_in_several_ways_is_missing_if_each_of_them_is_fatal() {
+        let runc = needs_of("runc", true);
+        let fcntl = |denials| runc.missing(0, without_fcntl(denials)).count();
+        assert_eq!(fcntl(Denials::KILL), 1);
+        assert_eq!(fcntl(Denials::KILL | Denials::EPERM), 0);
+    }
+
+    fn without_fcntl(denials: Denials) -> impl Fn(&str) -> Denials {
+        move |name| if name == "fcntl" { denials } else { Denials::NONE }
+    }
+
+    #[test]
+    fn what_fails_with_no_new_privs_fails_without() {
+        let calls: Vec<&str> = start_calls().collect();
+        let pairs = START_NEEDS.chunks(2).map(|pair| (&pair[0], &pair[1]));
+        for (with, without) in pairs {
+            assert_eq!((with.runtime, with.version), (without.runtime, without.version));
+            assert!(with.no_new_privs && !without.no_new_privs);
+            for one in &calls {
+                for other in &calls {
+                    for (denials, _) in Denials::NAMED {
+                        let denial = |name: &str| {
+                            if name == *one || name == *other {
+                                denials
+                            } else {
+                                Denials::NONE
+                            }
+                        };
+                        let fails = |needs: &StartNeeds| needs.missing(0, denial).any(|need| need.always);
+                        assert!(
+                            !fails(with) || fails(without),
+                            "{} {}: {one}, {other}: {denials}",
+                            with.runtime.as_str(),
+                            with.version
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn tables_are_sorted_and_say_nothing_twice() {
         for needs in START_NEEDS {
             let calls: Vec<_> = needs.needs.iter().map(|need| need.calls[0].0).collect();
             assert!(
                 calls.is_sorted(),
                 "{} {}: {calls:?}",
-                needs.runtime,
+                needs.runtime.as_str(),
                 needs.version
             );
         }
+        let restricted = START_NEEDS.iter().filter(|needs| needs.no_new_privs);
+        assert!(restricted.flat_map(|needs| needs.needs).all(|need| need.root));
         assert!(PORTABLE_START.is_sorted() && PORTABLE_START_PRIVILEGED.is_sorted());
         assert!(
             !PORTABLE_START

@@ -42,6 +42,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::profile::{Architecture, Findings};
+use crate::startability::StartAnswers;
 
 /// What came of a test-load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub enum Verdict {
         unknown_names: Vec<String>,
         /// What is probably not meant; none is Invalid. At most 16 are listed.
         findings: Findings,
+        /// What the profile answers to the calls of a start.
+        start: StartAnswers,
     },
     /// The profile contradicts itself, or cannot be compiled to what it says or be loaded here, and that is its own
     /// doing. At most 16 findings are listed, the first Invalid.

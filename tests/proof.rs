@@ -210,6 +210,73 @@ async fn a_name_that_no_call_has_is_invalid_unless_its_author_accepts_it() {
 }
 
 #[tokio::test]
+async fn a_profile_under_which_no_container_starts_is_invalid_unless_its_author_knows_a_runtime() {
+    let bench = Bench::new(&[]);
+    let half = |op: &str| {
+        json!({"names": ["execve"], "action": "SCMP_ACT_ERRNO",
+               "args": [{"index": 2, "op": op, "value": 0}]})
+    };
+    // What counts is what the entries come to, not how they are written.
+    let mut spec =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [half("SCMP_CMP_EQ"), half("SCMP_CMP_NE")]});
+    let Verdict::Invalid(refused) = bench.prove(&spec).await else {
+        panic!("not invalid");
+    };
+    assert_eq!(refused.by, RefusedBy::Rule);
+    let cause = refused.cause().unwrap();
+    assert_eq!(cause.code, Code::CannotStart);
+    assert_eq!(cause.field.as_str(), "spec.syscalls[0].names[0]");
+
+    spec["acceptFindings"] = json!(["cannot-start"]);
+    let Verdict::Valid(proven) = bench.prove(&spec).await else {
+        panic!("not valid");
+    };
+    assert!(
+        proven
+            .findings
+            .iter()
+            .any(|finding| finding.accepted && finding.code == Code::CannotStart)
+    );
+
+    spec["syscalls"].as_array_mut().unwrap().pop();
+    let Verdict::Valid(proven) = bench.prove(&spec).await else {
+        panic!("not valid");
+    };
+    assert!(
+        proven
+            .findings
+            .iter()
+            .all(|finding| finding.code != Code::CannotStart)
+    );
+}
+
+#[tokio::test]
+async fn what_a_filter_answers_to_a_start_comes_out_of_the_child_and_is_told_for_each_runtime() {
+    let bench = Bench::new(&[]);
+    let list = json!({
+        "defaultAction": "SCMP_ACT_KILL",
+        "syscalls": [{"names": ["execve", "close"], "action": "SCMP_ACT_ALLOW"},
+                     {"names": ["mount"], "action": "SCMP_ACT_ERRNO"}],
+    });
+    // The second answer comes from the cache.
+    for _ in 0..2 {
+        let Verdict::Valid(proven) = bench.prove(&list).await else {
+            panic!("not valid");
+        };
+        let told = |code, what: &str| {
+            proven
+                .findings
+                .iter()
+                .any(|finding| finding.code == code && finding.message.contains(what))
+        };
+        assert!(told(Code::StartFails, "runc cannot start"));
+        assert!(told(Code::StartFails, "runc then hangs"));
+        assert!(told(Code::StartFails, "youki cannot start"));
+        assert!(told(Code::NeedsNoNewPrivs, "crun can start"));
+    }
+}
+
+#[tokio::test]
 async fn one_verdict_is_told_at_the_place_of_each_document() {
     let bench = Bench::new(&[]);
     let text = contradictory().to_string();

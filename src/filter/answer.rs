@@ -61,6 +61,18 @@ impl Answer {
         matches!(self.0 & Self::ACTION, Self::ALLOW | Self::LOG)
     }
 
+    /// Whether a listener decides.
+    #[must_use]
+    pub const fn asks_listener(self) -> bool {
+        self.0 & Self::ACTION == Self::NOTIFY
+    }
+
+    /// Whether a tracer decides.
+    #[must_use]
+    pub const fn asks_tracer(self) -> bool {
+        self.0 & Self::ACTION == Self::TRACE
+    }
+
     /// The errno that the call fails with, for an answer that is one.
     #[must_use]
     pub const fn errno(self) -> Option<u16> {

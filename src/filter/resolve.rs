@@ -11,7 +11,7 @@ use libseccomp::{ScmpArch, ScmpSyscall};
 
 use super::arch::{native, to_libseccomp};
 use super::compile::{CompileError, within_cost};
-use crate::profile::{Architecture, Profile};
+use crate::profile::{Architecture, Profile, syscalls};
 
 /// What a profile says about the calls of one architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,9 +194,10 @@ pub(crate) fn names(architecture: Architecture) -> std::collections::BTreeSet<St
         .collect()
 }
 
-/// Looks up once what [`resolve`] needs of every profile, so that forked children find it done.
+/// Looks up once what is needed of every profile, so that forked children find it done.
 pub fn prepare() {
     LazyLock::force(&DIRECT);
+    syscalls::prepare();
 }
 
 #[cfg(test)]

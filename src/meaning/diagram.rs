@@ -6,7 +6,7 @@
 //! mean the same exactly if they are the same node (a multi-terminal binary decision diagram, after Bryant 1986,
 //! "Graph-Based Algorithms for Boolean Function Manipulation").
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
@@ -309,6 +309,23 @@ impl Diagrams {
             };
         }
         node
+    }
+
+    /// All answers in a diagram.
+    pub(super) fn answers(&self, node: Node) -> BTreeSet<Answer> {
+        let mut seen = HashSet::with_hasher(FixedState::default());
+        let mut answers = BTreeSet::new();
+        let mut waiting = vec![node];
+        while let Some(node) = waiting.pop() {
+            if !seen.insert(node) {
+                continue;
+            }
+            match self.get(node) {
+                Some(branch) => waiting.extend([branch.clear, branch.set]),
+                None => answers.extend(self.as_answer(node)),
+            }
+        }
+        answers
     }
 
     fn get(&self, node: Node) -> Option<Branch> {

@@ -458,6 +458,16 @@ codes! {
     /// or to none.
     RiskyByDefault = "risky-by-default", Lint, Author;
 
+    /// No container can start under it: the filter denies what every runtime does between the loading of the filter
+    /// and the start of the program.
+    CannotStart = "cannot-start", Invalid, Author;
+    /// Some runtimes cannot start a container under it, or fail now and then.
+    StartFails = "start-fails", NotPortable, Author;
+    /// Containers can start under it only with `no_new_privs`, which is `allowPrivilegeEscalation: false`.
+    NeedsNoNewPrivs = "needs-no-new-privs", NotPortable, Author;
+    /// `SCMP_ACT_NOTIFY` on calls that runtimes make before the program starts.
+    NotifyAtStart = "notify-at-start", Lint, Author;
+
     /// Two entries answer one call differently.
     Contradiction = "contradiction", Invalid, Nobody;
     /// The compiled filter does not answer a call as the profile says.

@@ -88,9 +88,15 @@ impl SystemCall {
 /// The system call of this name, exactly.
 #[must_use]
 pub fn lookup(name: &str) -> Option<&'static SystemCall> {
-    static BY_NAME: LazyLock<HashMap<&'static str, SystemCall>> =
-        LazyLock::new(|| parse(TABLE).map(|call| (call.name, call)).collect());
     BY_NAME.get(name)
+}
+
+static BY_NAME: LazyLock<HashMap<&'static str, SystemCall>> =
+    LazyLock::new(|| parse(TABLE).map(|call| (call.name, call)).collect());
+
+/// Reads the table, which the first look into it does otherwise: for a process that is going to fork.
+pub fn prepare() {
+    LazyLock::force(&BY_NAME);
 }
 
 /// Every system call, by name.

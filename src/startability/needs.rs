@@ -9,6 +9,7 @@
 //! its own threads) 2 to 9 of 60, and `mmap` 1 of 60.
 
 use super::{Denials, Need, StartNeeds};
+use crate::profile::{Affected, Software, Version};
 
 const ANY: Denials = Denials::ANY;
 const ERRNO: Denials = Denials::ERRNO;
@@ -17,6 +18,9 @@ const ZERO: Denials = Denials::ZERO;
 /// The kernel's way to say that it does not have the call, and that of an older sandbox.
 const UNKNOWN: Denials = Denials::EPERM.union(Denials::ENOSYS);
 const ERRNO_OR_KILL: Denials = ERRNO.union(KILL);
+
+const OLD_RUNC: Affected = Affected::before(Software::Runc, Version::new(1, 5, 0));
+const NEW_RUNC: Affected = Affected::since(Software::Runc, Version::new(1, 2, 0));
 
 /// A start fails if all of these calls are denied, each in one of the ways beside it.
 macro_rules! need {
@@ -83,11 +87,12 @@ pub const PORTABLE_START_PRIVILEGED: &[&str] = &[
     "setuid",
 ];
 
-/// What each runtime needs, newest version first.
+/// What each runtime needs, newest version first; of each version first with `no_new_privs`, then without.
 pub const START_NEEDS: &[StartNeeds] = &[
     StartNeeds {
-        runtime: "runc",
+        runtime: Software::Runc,
         version: "1.5.2",
+        versions: NEW_RUNC,
         no_new_privs: true,
         needs: &[
             need!("close": ANY),
@@ -107,8 +112,9 @@ pub const START_NEEDS: &[StartNeeds] = &[
         ],
     },
     StartNeeds {
-        runtime: "runc",
+        runtime: Software::Runc,
         version: "1.5.2",
+        versions: NEW_RUNC,
         no_new_privs: false,
         needs: &[
             need!("capget": ERRNO_OR_KILL),
@@ -148,8 +154,9 @@ pub const START_NEEDS: &[StartNeeds] = &[
         ],
     },
     StartNeeds {
-        runtime: "runc",
+        runtime: Software::Runc,
         version: "1.1.5",
+        versions: OLD_RUNC,
         no_new_privs: true,
         needs: &[
             need!("close": ANY),
@@ -165,8 +172,9 @@ pub const START_NEEDS: &[StartNeeds] = &[
         ],
     },
     StartNeeds {
-        runtime: "runc",
+        runtime: Software::Runc,
         version: "1.1.5",
+        versions: OLD_RUNC,
         no_new_privs: false,
         needs: &[
             need!("capget": ERRNO_OR_KILL),
@@ -203,14 +211,16 @@ pub const START_NEEDS: &[StartNeeds] = &[
         ],
     },
     StartNeeds {
-        runtime: "crun",
+        runtime: Software::Crun,
         version: "1.8.1",
+        versions: Affected::always(Software::Crun),
         no_new_privs: true,
         needs: &[need!("close": KILL), need!("execve": ANY)],
     },
     StartNeeds {
-        runtime: "crun",
+        runtime: Software::Crun,
         version: "1.8.1",
+        versions: Affected::always(Software::Crun),
         no_new_privs: false,
         needs: &[
             need!("capset": ERRNO_OR_KILL),
@@ -229,8 +239,9 @@ pub const START_NEEDS: &[StartNeeds] = &[
         ],
     },
     StartNeeds {
-        runtime: "youki",
+        runtime: Software::Youki,
         version: "0.7.0",
+        versions: Affected::always(Software::Youki),
         no_new_privs: true,
         needs: &[
             need!("accept4": ANY),
@@ -248,8 +259,9 @@ pub const START_NEEDS: &[StartNeeds] = &[
         ],
     },
     StartNeeds {
-        runtime: "youki",
+        runtime: Software::Youki,
         version: "0.7.0",
+        versions: Affected::always(Software::Youki),
         no_new_privs: false,
         needs: &[
             need!("accept4": ANY),

@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_report_in_which_the_program_is_none_is_a_crash() {
-        let compiled_report = r#"{"Compiled":{"compiled":{"filters":[],"unknown_names":[],"found":{"listed":[],"unlisted":0}},"flags":0}}"#;
+        let compiled_report = r#"{"Compiled":{"compiled":{"filters":[],"unknown_names":[],"found":{"listed":[],"unlisted":0},"start":[]},"flags":0}}"#;
         let broken = [compiled_report.as_bytes(), b"\0seven by"].concat();
         assert_eq!(
             compiled(&ended(End::Exited(0)), Some(&broken), false, &LIMITS),
@@ -274,7 +274,7 @@ mod tests {
     fn the_kernel_refuses_by_einval_only() {
         let answer = |errno: i32, flags: u64| {
             let compiled: Compiled =
-                serde_json::from_str(r#"{"filters":[["SCMP_ARCH_X86_64",7]],"unknown_names":[],"found":{"listed":[],"unlisted":0}}"#).unwrap();
+                serde_json::from_str(r#"{"filters":[["SCMP_ARCH_X86_64",7]],"unknown_names":[],"found":{"listed":[],"unlisted":0},"start":[]}"#).unwrap();
             let end = ended(End::Killed(libc::SIGSEGV));
             loaded(&end, Some(&errno.to_ne_bytes()), compiled, flags)
                 .into_verdict()
@@ -295,9 +295,10 @@ mod tests {
 
     #[test]
     fn a_loading_child_that_said_nothing_is_unknown() {
-        let compiled: Compiled =
-            serde_json::from_str(r#"{"filters":[],"unknown_names":[],"found":{"listed":[],"unlisted":0}}"#)
-                .unwrap();
+        let compiled: Compiled = serde_json::from_str(
+            r#"{"filters":[],"unknown_names":[],"found":{"listed":[],"unlisted":0},"start":[]}"#,
+        )
+        .unwrap();
         for end in [
             End::Killed(libc::SIGKILL),
             End::Killed(libc::SIGSEGV),

@@ -4,11 +4,14 @@
 //! not there, and its length is the kernel's word. The first packet to the server is [`Limits`](super::Limits),
 //! the first from it [`Reply::Ready`] or [`Reply::Broken`]. All have bounds.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
 use crate::filter::{CompileError, Filter};
 use crate::profile::{Architecture, Canonical, Code, FieldPath, Finding, Findings};
+use crate::startability::{CallAnswer, Denials, StartAnswers};
 
 /// The most bytes of a request: its number, and the canonical bytes of a profile.
 pub(super) const MAX_REQUEST: usize = size_of::<u64>() + Canonical::MAX_BYTES;
@@ -91,6 +94,16 @@ pub(super) struct Compiled {
     filters: Vec<(String, u32)>,
     unknown_names: Vec<String>,
     found: Found,
+    start: Vec<(String, WireAnswer)>,
+}
+
+/// A [`CallAnswer`] as it travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct WireAnswer {
+    denials: u8,
+    kills_thread: bool,
+    asks_listener: bool,
+    is_unknown_to_runc: bool,
 }
 
 /// [`Findings`] as they travel.
@@ -124,7 +137,7 @@ pub(super) enum CompileReport {
 }
 
 impl Compiled {
-    pub(super) fn new(filter: &Filter, findings: &[Finding]) -> Self {
+    pub(super) fn new(filter: &Filter, findings: &[Finding], start: &StartAnswers) -> Self {
         let size = |architecture: &Architecture| {
             (
                 architecture.as_str().to_owned(),
@@ -136,8 +149,45 @@ impl Compiled {
             filters: filter.architectures.iter().map(size).collect(),
             unknown_names: unknown.map(|name| cut(name, MAX_NAME).to_owned()).collect(),
             found: Found::new(findings),
+            start: start
+                .iter()
+                .map(|(name, answer)| (name.to_owned(), WireAnswer::from(answer)))
+                .collect(),
         }
     }
+}
+
+impl From<CallAnswer> for WireAnswer {
+    fn from(answer: CallAnswer) -> Self {
+        Self {
+            denials: answer.denials.bits(),
+            kills_thread: answer.kills_thread,
+            asks_listener: answer.asks_listener,
+            is_unknown_to_runc: answer.is_unknown_to_runc,
+        }
+    }
+}
+
+impl WireAnswer {
+    /// `None` for denials that there are not.
+    fn into_answer(self) -> Option<CallAnswer> {
+        Some(CallAnswer {
+            denials: Denials::from_bits(self.denials)?,
+            kills_thread: self.kills_thread,
+            asks_listener: self.asks_listener,
+            is_unknown_to_runc: self.is_unknown_to_runc,
+        })
+    }
+}
+
+/// `None` where there is a name that no start needs.
+fn start_answers(start: Vec<(String, WireAnswer)>) -> Option<StartAnswers> {
+    let answers: BTreeMap<String, CallAnswer> = start
+        .into_iter()
+        .map(|(name, answer)| Some((name, answer.into_answer()?)))
+        .collect::<Option<_>>()?;
+    let known = StartAnswers::new(|name| answers.get(name).copied().unwrap_or_default());
+    (known.iter().count() == answers.len()).then_some(known)
 }
 
 impl Found {
@@ -246,6 +296,7 @@ impl Outcome {
                 filters,
                 unknown_names,
                 found,
+                start,
             }) => {
                 let bounded = filters.len() <= Architecture::ALL.len()
                     && unknown_names.len() <= MAX_UNKNOWN_NAMES
@@ -260,6 +311,7 @@ impl Outcome {
                         .collect::<Option<_>>()?,
                     unknown_names,
                     findings: found.into_findings()?,
+                    start: start_answers(start)?,
                 }
             }
             Self::Refused(found) => Verdict::Refused(found.into_findings()?),
@@ -370,8 +422,39 @@ mod tests {
             filters: vec![("SCMP_ARCH_PDP11".to_owned(), 1)],
             unknown_names: vec![],
             found: Found::default(),
+            start: vec![],
         };
         assert_eq!(Outcome::Loaded(compiled).into_verdict(), None);
+    }
+
+    #[test]
+    fn answers_to_a_start_survive_the_way_and_others_are_no_verdict() {
+        let compiled = |start: Vec<(String, WireAnswer)>| Compiled {
+            filters: vec![],
+            unknown_names: vec![],
+            found: Found::default(),
+            start,
+        };
+        let answer = CallAnswer {
+            denials: Denials::EPERM | Denials::KILL,
+            kills_thread: true,
+            asks_listener: false,
+            is_unknown_to_runc: true,
+        };
+        let told = vec![("execve".to_owned(), WireAnswer::from(answer))];
+        let Some(Verdict::Loaded { start, .. }) = Outcome::Loaded(compiled(told)).into_verdict() else {
+            panic!("no verdict");
+        };
+        assert_eq!(start.iter().collect::<Vec<_>>(), [("execve", answer)]);
+
+        let other = vec![("frobnicate".to_owned(), WireAnswer::from(answer))];
+        assert_eq!(Outcome::Loaded(compiled(other)).into_verdict(), None);
+        let denials = WireAnswer {
+            denials: 32,
+            ..WireAnswer::from(answer)
+        };
+        let unknown = vec![("execve".to_owned(), denials)];
+        assert_eq!(Outcome::Loaded(compiled(unknown)).into_verdict(), None);
     }
 
     #[test]
@@ -381,6 +464,7 @@ mod tests {
                 filters: vec![(Architecture::X86_64.as_str().to_owned(), 1); filters],
                 unknown_names: vec!["x".repeat(length); names],
                 found: Found::default(),
+                start: vec![],
             })
             .into_verdict()
         };
@@ -425,6 +509,7 @@ mod tests {
             filters: vec![],
             unknown_names: vec!["x".repeat(MAX_REPLY)],
             found: Found::default(),
+            start: vec![],
         };
         let packet = Reply::Done {
             id: 1,

@@ -9,6 +9,7 @@ use super::sandbox;
 use crate::filter::{self, Filter, Program};
 use crate::meaning::{Meaning, TooComplex, Unreadable};
 use crate::profile::{Action, Class, Finding, Flag, Profile};
+use crate::startability::StartAnswers;
 
 /// Exit code of a child that could not be confined, and so did nothing.
 pub(super) const NOT_CONFINED: i32 = 2;
@@ -59,8 +60,8 @@ fn report(canonical: &[u8]) -> Vec<u8> {
         Err(findings) => return unreadable(&findings).encode(&[]),
     };
     match compile_and_prove(&profile) {
-        Ok((filter, findings)) => CompileReport::Compiled {
-            compiled: Compiled::new(&filter, &findings),
+        Ok((filter, findings, start)) => CompileReport::Compiled {
+            compiled: Compiled::new(&filter, &findings, &start),
             flags: load_flags(&profile),
         }
         .encode(filter.program.as_bytes()),
@@ -68,8 +69,9 @@ fn report(canonical: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Asks what the profile means before libseccomp sees it, and then whether the filter means the same.
-fn compile_and_prove(profile: &Profile) -> Result<(Filter, Vec<Finding>), CompileReport> {
+/// Asks what the profile means before libseccomp sees it, then whether the filter means the same, and what it means for
+/// the start of a container.
+fn compile_and_prove(profile: &Profile) -> Result<(Filter, Vec<Finding>, StartAnswers), CompileReport> {
     let refused = |findings: &[Finding]| CompileReport::Refused(Found::new(findings));
     let too_complex = |error: TooComplex| refused(&[error.finding()]);
     let is_invalid = |finding: &Finding| finding.class() == Class::Invalid;
@@ -88,7 +90,11 @@ fn compile_and_prove(profile: &Profile) -> Result<(Filter, Vec<Finding>), Compil
     if findings.iter().any(is_invalid) {
         return Err(refused(&findings));
     }
-    Ok((filter, findings))
+    let start = calls
+        .first()
+        .map(|native| StartAnswers::of(profile, native, &meaning))
+        .unwrap_or_default();
+    Ok((filter, findings, start))
 }
 
 /// What runtimes pass to seccomp(2): the flags of the profile, and a listener where an entry asks one. Like

@@ -12,13 +12,24 @@ use tempfile::TempDir;
 use super::{CONTRADICTORY, GOOD, MANIFEST, Ran, callgate, folder};
 
 /// Warned of: older versions of libseccomp do not know a name.
-const NEWER: &str = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
- "syscalls": [{"names": ["execve", "uprobe"], "action": "SCMP_ACT_ALLOW"}]}"#;
+const NEWER: &str = concat!(
+    r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,"#,
+    "\n",
+    r#" "syscalls": [{"names": ["execve", "uprobe", "read", "#,
+    start!(),
+    r#"], "action": "SCMP_ACT_ALLOW"}]}"#
+);
 /// Runtimes leave an entry out.
-const IDLE: &str = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
- {"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}, {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
+const IDLE: &str = concat!(
+    r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": ["#,
+    "\n",
+    r#" {"names": ["execve", "clone3", "read", "#,
+    start!(),
+    r#"], "action": "SCMP_ACT_ALLOW"}, {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#
+);
 /// Refused, were it not accepted: no system call has this name.
-const ACCEPTED: &str = "\
+const ACCEPTED: &str = concat!(
+    "\
 apiVersion: callgate.dev/v1alpha1
 kind: SeccompProfile
 metadata: {name: typo, namespace: shop}
@@ -26,9 +37,12 @@ spec:
   acceptFindings: [unknown-syscall]
   defaultAction: SCMP_ACT_ERRNO
   syscalls:
-  - names: [execve, clone3, mkdri]
+  - names: [execve, clone3, mkdri, read, ",
+    start!(),
+    "]
     action: SCMP_ACT_ALLOW
-";
+"
+);
 
 /// Refused unless an option allows it.
 const LISTENER: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock",

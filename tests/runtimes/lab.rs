@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use bed::{Answer, Bed, Container, Outcome, Runtime, RuntimeName};
-use callgate::profile::{Profile, SourceDocument, read};
-use callgate::proof::{Prover, Verdict};
+use callgate::profile::{SourceDocument, read};
+use callgate::proof::{Proven, Prover, Verdict};
 use callgate::testload::{Client, ForkServer, Limits};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -76,8 +76,8 @@ impl Lab {
         file.replace(LISTENER, self.folder.path().join("listener").to_str().unwrap())
     }
 
-    /// The profile, if Callgate calls it valid; or what it says.
-    pub(crate) fn verdict(&self, file: &str) -> Result<Profile, String> {
+    /// The profile and what there is to say of it, if Callgate calls it valid; or why not.
+    pub(crate) fn verdict(&self, file: &str) -> Result<Proven, String> {
         let source = match read(file.as_bytes()).into_iter().next() {
             Some(SourceDocument::Profile(profile)) => *profile,
             Some(SourceDocument::Other { .. }) | None => return Err("no profile".to_owned()),
@@ -89,7 +89,7 @@ impl Lab {
         let read = self.prover.read_source(&source).map_err(said)?;
         let handle: &Handle = self.async_runtime.handle();
         match handle.block_on(self.prover.prove("tests", read)) {
-            Verdict::Valid(proven) => Ok(proven.spec.profile),
+            Verdict::Valid(proven) => Ok(proven),
             Verdict::Invalid(refused) => Err(said(refused)),
             Verdict::Unknown(reason) => panic!("no verdict: {reason}"),
         }

@@ -230,7 +230,7 @@ fn report(runtime: &Runtime, no_new_privs: bool, root: &Needs, user: &Needs) -> 
         lines.push(format!("    {}{unless_root}", calls.join(" and ")));
     }
     let known = START_NEEDS.iter().find(|needs| {
-        (needs.runtime, needs.version, needs.no_new_privs)
+        (needs.runtime.as_str(), needs.version, needs.no_new_privs)
             == (runtime.name.program(), runtime.version.as_str(), no_new_privs)
     });
     let Some(known) = known else {

@@ -31,8 +31,9 @@ fn a_start_fails_for_each_need_that_is_denied_and_for_nothing_that_the_runtime_g
 
 /// Of each need one denial that is fatal, and one that is not, if there is one. `make measure` tries all.
 fn tries(runtime: &Runtime) -> Vec<Try<'_>> {
-    let of_version =
-        |needs: &&StartNeeds| needs.runtime == runtime.name.program() && needs.version == runtime.version;
+    let of_version = |needs: &&StartNeeds| {
+        needs.runtime.as_str() == runtime.name.program() && needs.version == runtime.version
+    };
     let mut tries = Vec::new();
     for needs in START_NEEDS.iter().filter(of_version) {
         for (index, need) in needs.needs.iter().filter(|need| need.always).enumerate() {

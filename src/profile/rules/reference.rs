@@ -147,6 +147,59 @@ const OTHERS: &[(Code, Doc)] = &[
         },
     ),
     (
+        Code::CannotStart,
+        Doc {
+            why: "A runtime loads the filter into its own process, and then still has to close descriptors and to \
+                  call execve. The pod stays in creation or fails with an error that does not name seccomp.",
+            evidence: "Measured by starting containers under filters that deny one call or two, with runc 1.1.5 and \
+                       1.5.2, crun 1.8.1 and youki 0.7.0, with and without no_new_privs; docs/runtimes.md has the \
+                       table. Only a call that is denied for all arguments counts. Another runtime may need less: if \
+                       yours does, accept the finding.",
+            cure: "Allow the call. The portable start set lets containers start with allowPrivilegeEscalation: false \
+                   on all of these runtimes, whatever the profile does with other calls: \
+                   accept4, close, close_range, connect, epoll_ctl, epoll_pwait, execve, exit_group, fcntl, fstat, \
+                   fstatfs, futex, getdents64, getpid, gettid, madvise, mmap, munmap, nanosleep, newfstatat, openat, \
+                   openat2, read, recvfrom, rt_sigprocmask, rt_sigreturn, sched_yield, sendmsg, sigaltstack, socket, \
+                   statx, tgkill, write.",
+            example: None,
+        },
+    ),
+    (
+        Code::StartFails,
+        Doc {
+            why: "Pods that name the profile stay in creation on nodes with this runtime. With SCMP_ACT_KILL or \
+                  SCMP_ACT_KILL_THREAD, or without exit_group, runc does not even fail: it hangs.",
+            evidence: "Measured like cannot-start. The versions between runc 1.1.5 and 1.5.2 are taken to need what \
+                       either does. What fails now and then are calls that Go's runtime makes at moments of its own.",
+            cure: "Allow the calls; cannot-start has the portable start set.",
+            example: None,
+        },
+    ),
+    (
+        Code::NeedsNoNewPrivs,
+        Doc {
+            why: "Without no_new_privs only a privileged process may load a filter, so runtimes load it before they \
+                  change the user and drop capabilities, and the filter must let them. Kubernetes sets no_new_privs \
+                  for allowPrivilegeEscalation: false, which is not the default.",
+            evidence: "Measured like cannot-start.",
+            cure: "Set allowPrivilegeEscalation: false in all pods that use the profile, and accept the finding. Or \
+                   allow these calls beside the portable start set: \
+                   capget, capset, chdir, faccessat2, fchown, getcwd, getppid, prctl, pselect6, rt_sigaction, setgid, \
+                   setgroups, setresgid, setresuid, setuid.",
+            example: None,
+        },
+    ),
+    (
+        Code::NotifyAtStart,
+        Doc {
+            why: "The runtime itself makes these calls under the filter, and waits for the listener.",
+            evidence: "With getcwd, prctl or openat on the listener and without no_new_privs, runc 1.5 waits during \
+                       the start and fails if the listener closes the descriptor, crun starts, and youki fails.",
+            cure: "Let the listener answer at once with SECCOMP_USER_NOTIF_FLAG_CONTINUE, or ask it of other calls.",
+            example: None,
+        },
+    ),
+    (
         Code::Contradiction,
         Doc {
             why: "Entries have no order. Where two of them answer one call differently, libseccomp keeps one answer, whichever \

@@ -28,7 +28,8 @@ const AGREEMENT: &str = "
   profile says to a reader of the specification (for an invalid one: then another runtime, or containerd, does not).
 - *own way*: the same, and the prediction for this runtime is not that for the filter alone: runc answers calls that
   are newer than all that a profile names with ENOSYS, youki takes the mask of `SCMP_CMP_MASKED_EQ` for its value.
-- *refuses*: no container starts.
+- *refuses*: no container starts. Of a valid profile a finding says so: `start-fails` or `needs-no-new-privs`, or one of
+  a flag that this version does not know.
 - *hangs*: the start neither succeeds nor fails.
 - *differs*: the container starts, and a call is answered otherwise than the profile says.
 
@@ -73,7 +74,8 @@ pub(super) fn write(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) {
         writeln!(
             text,
             "\n### {} {}, {privileges} `no_new_privs`\n",
-            needs.runtime, needs.version
+            needs.runtime.as_str(),
+            needs.version
         )
         .unwrap();
         writeln!(

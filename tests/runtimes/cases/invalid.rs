@@ -339,25 +339,36 @@ fn docker() -> Vec<Case> {
 
 fn starts() -> Vec<Case> {
     let nothing = |action: &str| json!({ "defaultAction": action });
-    let mut unlisted = denying("SCMP_ACT_KILL", &json!([]));
-    unlisted["syscalls"][0]["names"] = PORTABLE_START
-        .iter()
-        .copied()
-        .filter(|name| *name != "futex")
-        .collect::<Vec<_>>()
-        .into();
+    let list = |action: &str, but: &str| {
+        let names: Vec<_> = PORTABLE_START.iter().filter(|name| **name != but).collect();
+        json!({
+            "defaultAction": action,
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+        })
+    };
     vec![
         invalid("ERRNO for everything", &nothing("SCMP_ACT_ERRNO")),
         invalid("death for everything", &nothing("SCMP_ACT_KILL_PROCESS")),
         invalid("a trap for everything", &nothing("SCMP_ACT_TRAP")),
         invalid("the death of a thread for everything", &nothing("SCMP_ACT_KILL")),
-        invalid("execve denied", &allowing(&json!([errno(&["execve"], 1, &json!([]))]))),
-        invalid("execve deadly", &allowing(&json!([{ "names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS" }]))),
-        invalid("a list without setuid, as root", &denying("SCMP_ACT_ERRNO", &json!([{
-            "names": PORTABLE_START_PRIVILEGED.iter().filter(|name| !name.starts_with("set")).collect::<Vec<_>>(),
-            "action": "SCMP_ACT_ALLOW",
-        }])))
-        .by_root(),
+        invalid(
+            "execve denied",
+            &allowing(&json!([errno(&["execve"], 1, &json!([]))])),
+        ),
+        invalid(
+            "execve deadly",
+            &allowing(&json!([{ "names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS" }])),
+        ),
+        invalid("a list without execve", &list("SCMP_ACT_ERRNO", "execve")),
+        invalid(
+            "a deadly list without execve",
+            &list("SCMP_ACT_KILL_PROCESS", "execve"),
+        ),
+        invalid(
+            "a deadly list without close",
+            &list("SCMP_ACT_KILL_PROCESS", "close"),
+        ),
     ]
 }
 

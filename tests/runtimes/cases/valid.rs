@@ -15,8 +15,63 @@ pub(super) fn cases() -> Vec<Case> {
         architectures(),
         lists(),
         flags_and_others(),
+        starts(),
     ]
     .concat()
+}
+
+/// Lists that lack a call which some runtimes need to start a container.
+fn starts() -> Vec<Case> {
+    let list = |action: &str, more: &[&'static str], but: &str| {
+        let names = PORTABLE_START.iter().chain(more).filter(|name| **name != but);
+        json!({
+            "defaultAction": action,
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{ "names": names.collect::<Vec<_>>(), "action": "SCMP_ACT_ALLOW" }],
+        })
+    };
+    let restricted = [
+        (
+            "SCMP_ACT_ERRNO",
+            &[
+                "close", "fstatfs", "openat", "openat2", "sendmsg", "statx", "write",
+            ][..],
+        ),
+        (
+            "SCMP_ACT_KILL_PROCESS",
+            &["epoll_ctl", "fcntl", "getpid", "newfstatat", "socket"],
+        ),
+        ("SCMP_ACT_KILL", &["getdents64"]),
+    ];
+    let mut cases = Vec::new();
+    for (action, names) in restricted {
+        for but in names {
+            cases.push(valid(
+                &format!("{action} without {but}"),
+                &list(action, &[], but),
+                &[],
+            ));
+        }
+    }
+    for but in ["capset", "faccessat2", "prctl", "setresuid", "setuid"] {
+        let profile = list("SCMP_ACT_ERRNO", PORTABLE_START_PRIVILEGED, but);
+        cases.push(valid(&format!("SCMP_ACT_ERRNO without {but}, as root"), &profile, &[]).by_root());
+    }
+    cases.push(
+        valid(
+            "the start set of no_new_privs, as root",
+            &list("SCMP_ACT_ERRNO", &[], ""),
+            &[],
+        )
+        .by_root(),
+    );
+    let conditional = errno(&["execve"], 1, &json!([arg(2, "EQ", 0)]));
+    cases.push(valid(
+        "execve denied without an environment",
+        &allowing(&json!([conditional])),
+        &[],
+    ));
+    cases
 }
 
 fn actions() -> Vec<Case> {

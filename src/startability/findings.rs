@@ -1,0 +1,280 @@
+//! What there is to say of starts.
+
+use std::collections::BTreeMap;
+
+use super::{Denials, Need, START_NEEDS, StartAnswers, StartNeeds};
+use crate::filter::native;
+use crate::profile::{Affected, Code, FieldPath, Finding, Profile, Software};
+
+/// How starts go on one version of a runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Starts {
+    /// Always.
+    Well,
+    /// With `no_new_privs` alone; for want of these calls, and for ordinary users alone or for root, too.
+    WithNoNewPrivs { missing: Vec<&'static Need>, root: bool },
+    /// Not always, or not at all.
+    Badly {
+        missing: Vec<&'static Need>,
+        never: bool,
+    },
+}
+
+/// What a profile's answers mean for the start of containers. Field paths are relative to the profile.
+///
+/// Invalid if neither runc nor crun can start any; otherwise a finding for each runtime that cannot, or only with
+/// `no_new_privs`.
+#[must_use]
+pub fn findings(profile: &Profile, answers: &StartAnswers) -> Vec<Finding> {
+    let starts = Starters { profile, answers };
+    let rows: Vec<(&StartNeeds, Starts)> = START_NEEDS
+        .chunks(2)
+        .filter_map(|pair| match pair {
+            [with, without] => Some((with, starts.judge(with, without))),
+            _ => None,
+        })
+        .collect();
+    let mut findings = match starts.nowhere(&rows) {
+        Some(finding) => vec![finding],
+        None => starts.somewhere(&rows),
+    };
+    findings.extend(starts.listener());
+    findings
+}
+
+struct Starters<'a> {
+    profile: &'a Profile,
+    answers: &'a StartAnswers,
+}
+
+impl Starters<'_> {
+    fn judge(&self, with: &'static StartNeeds, without: &'static StartNeeds) -> Starts {
+        let missing = |needs: &'static StartNeeds, uid| -> Vec<&'static Need> {
+            needs.missing(uid, |name| self.denials(needs, name)).collect()
+        };
+        let badly = missing(with, 0);
+        if !badly.is_empty() {
+            let never = badly.iter().any(|need| need.always);
+            let missing = if never {
+                badly.into_iter().filter(|need| need.always).collect()
+            } else {
+                badly
+            };
+            return Starts::Badly { missing, never };
+        }
+        let [root, ordinary] = [0, 1000].map(|uid| missing(without, uid));
+        if ordinary.is_empty() {
+            Starts::Well
+        } else if root.is_empty() {
+            Starts::WithNoNewPrivs {
+                missing: ordinary,
+                root: false,
+            }
+        } else {
+            Starts::WithNoNewPrivs {
+                missing: ordinary,
+                root: true,
+            }
+        }
+    }
+
+    /// How a call is denied on this runtime.
+    fn denials(&self, needs: &StartNeeds, name: &str) -> Denials {
+        let answer = self.answers.get(name);
+        if answer.is_unknown_to_runc && needs.runtime == Software::Runc && self.has_stub(needs) {
+            Denials::ENOSYS
+        } else {
+            answer.denials
+        }
+    }
+
+    /// Before 1.1.15, runc answered unknown calls for the listed architectures alone.
+    fn has_stub(&self, needs: &StartNeeds) -> bool {
+        let is_old = needs.versions.before.is_some();
+        !is_old || native().is_some_and(|native| self.profile.architectures.contains(&native))
+    }
+
+    /// Of a profile under which no container starts.
+    fn nowhere(&self, rows: &[(&StartNeeds, Starts)]) -> Option<Finding> {
+        let mut fewest: Option<&[&'static Need]> = None;
+        for (needs, starts) in rows {
+            match starts {
+                Starts::Badly { missing, never: true } => {
+                    fewest = fewest
+                        .into_iter()
+                        .chain([&missing[..]])
+                        .min_by_key(|missing| missing.len());
+                }
+                // Theirs is the last word.
+                _ if needs.runtime != Software::Youki => return None,
+                _ => {}
+            }
+        }
+        let missing = fewest?;
+        let message = format!(
+            "no container can start under this profile: between the loading of the filter and the start of the \
+             program every runtime needs {}{}. Allow {}",
+            list(missing),
+            self.hang(missing),
+            them(missing),
+        );
+        Some(self.finding(Code::CannotStart, missing, message))
+    }
+
+    fn somewhere(&self, rows: &[(&'static StartNeeds, Starts)]) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for runtime in [Software::Runc, Software::Crun, Software::Youki] {
+            let rows: Vec<_> = rows
+                .iter()
+                .filter(|(needs, _)| needs.runtime == runtime)
+                .collect();
+            let mut groups: BTreeMap<Kind, Vec<(&'static StartNeeds, &[&'static Need])>> = BTreeMap::new();
+            for (needs, starts) in &rows {
+                let (kind, missing) = match starts {
+                    Starts::Well => continue,
+                    Starts::Badly { missing, never: true } => (Kind::Never, missing),
+                    Starts::Badly {
+                        missing,
+                        never: false,
+                    } => (Kind::NowAndThen, missing),
+                    Starts::WithNoNewPrivs { missing, root } => {
+                        (Kind::WithNoNewPrivs { root: *root }, missing)
+                    }
+                };
+                groups.entry(kind).or_default().push((*needs, missing));
+            }
+            for (kind, group) in groups {
+                let affects = match group[..] {
+                    [(one, _)] if rows.len() > 1 => std::slice::from_ref(&one.versions),
+                    _ => always(runtime),
+                };
+                let mut missing: Vec<_> = group.iter().flat_map(|(_, missing)| *missing).copied().collect();
+                missing.sort_unstable();
+                missing.dedup();
+                findings.push(self.tell(kind, affects, &missing));
+            }
+        }
+        findings.sort_by_key(|finding| finding.code);
+        findings
+    }
+
+    fn tell(&self, kind: Kind, affects: &'static [Affected], missing: &[&'static Need]) -> Finding {
+        let who = affects.first().map(ToString::to_string).unwrap_or_default();
+        let (list, them) = (list(missing), them(missing));
+        let (code, message) = match kind {
+            Kind::Never => (
+                Code::StartFails,
+                format!(
+                    "{who} cannot start a container under this profile: between the loading of the filter and the \
+                     start of the program it needs {list}{}. Allow {them}",
+                    if affects.iter().any(|one| one.software == Software::Runc) {
+                        self.hang(missing)
+                    } else {
+                        ""
+                    },
+                ),
+            ),
+            Kind::NowAndThen => (
+                Code::StartFails,
+                format!(
+                    "{who} fails now and then to start a container under this profile: at moments of its own it needs \
+                     {list}. Allow {them}"
+                ),
+            ),
+            Kind::WithNoNewPrivs { root } => (
+                Code::NeedsNoNewPrivs,
+                format!(
+                    "{who} can start a container under this profile only with allowPrivilegeEscalation: false{}; \
+                     otherwise it also needs {list}. Allow {them}, or have all pods set that",
+                    if root { "" } else { " or as root" },
+                ),
+            ),
+        };
+        self.finding(code, missing, message).affecting(affects)
+    }
+
+    /// Go's runtime cannot end a process whose thread was killed, or that may not end itself.
+    fn hang(&self, missing: &[&'static Need]) -> &'static str {
+        let calls = || missing.iter().flat_map(|need| need.calls);
+        if calls().any(|(name, _)| self.answers.get(name).kills_thread) || self.answers.denies_exit() {
+            "; runc then hangs, and the pod stays in creation without a message"
+        } else {
+            ""
+        }
+    }
+
+    /// Of runtimes that ask the listener before the program does.
+    fn listener(&self) -> Option<Finding> {
+        let asked: Vec<&str> = self
+            .answers
+            .iter()
+            .filter(|(_, answer)| answer.asks_listener)
+            .map(|(name, _)| name)
+            .collect();
+        let first = asked.first()?;
+        let message = format!(
+            "runtimes themselves may call {} before the program starts, and then wait for the listener: containers \
+             start only if it lets {} through at once",
+            asked.join(", "),
+            if asked.len() == 1 { "that" } else { "those" },
+        );
+        Some(Finding::new(Code::NotifyAtStart, self.place(first), message))
+    }
+
+    fn finding(&self, code: Code, missing: &[&'static Need], message: String) -> Finding {
+        let first = missing.first().and_then(|need| need.calls.first());
+        let name = first.map_or("", |(name, _)| *name);
+        Finding::new(code, self.place(name), message).shown_by(format!("{name}()"))
+    }
+
+    /// Where a call gets its answer.
+    fn place(&self, name: &str) -> FieldPath {
+        let lets_through = |action| crate::filter::Answer::new(action, None).lets_through();
+        for (entry, rule) in self.profile.syscalls.iter().enumerate() {
+            if lets_through(rule.action) {
+                continue;
+            }
+            if let Some(index) = rule.names.iter().position(|one| one == name) {
+                return FieldPath::root()
+                    .key("syscalls")
+                    .index(entry)
+                    .key("names")
+                    .index(index);
+            }
+        }
+        FieldPath::root().key("defaultAction")
+    }
+}
+
+/// What there is to tell of a version of a runtime, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Never,
+    NowAndThen,
+    WithNoNewPrivs { root: bool },
+}
+
+/// `execve, which it denies`, `close, fstat, and openat2 or readlinkat, which it denies`.
+fn list(missing: &[&'static Need]) -> String {
+    let one = |need: &&Need| {
+        let names: Vec<&str> = need.calls.iter().map(|(name, _)| *name).collect();
+        names.join(" or ")
+    };
+    let all: Vec<String> = missing.iter().map(one).collect();
+    format!("{}, which the profile denies", all.join(", "))
+}
+
+const fn them(missing: &[&'static Need]) -> &'static str {
+    if missing.len() == 1 { "it" } else { "them" }
+}
+
+const fn always(runtime: Software) -> &'static [Affected] {
+    match runtime {
+        Software::Runc => const { &[Affected::always(Software::Runc)] },
+        Software::Crun => const { &[Affected::always(Software::Crun)] },
+        _ => const { &[Affected::always(Software::Youki)] },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+use super::*;
+use crate::profile::{Class, Version};
+use crate::startability::{CallAnswer, PORTABLE_START, PORTABLE_START_PRIVILEGED, start_calls};
+
+/// A profile that denies some calls in one way.
+fn denying(denials: Denials, is_denied: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let answers = StartAnswers::new(|name| CallAnswer {
+        denials: if is_denied(name) { denials } else { Denials::NONE },
+        ..CallAnswer::default()
+    });
+    findings(&allowing("{}"), &answers)
+}
+
+fn allowing(entry: &str) -> Profile {
+    let entries = if entry == "{}" { "" } else { entry };
+    let text = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{entries}]}}"#);
+    Profile::from_canonical(text.as_bytes()).unwrap()
+}
+
+/// Code, and whom it affects.
+fn told(findings: &[Finding]) -> Vec<(Code, String)> {
+    let affects = |finding: &Finding| {
+        let all: Vec<String> = finding.affects.iter().map(ToString::to_string).collect();
+        all.join(", ")
+    };
+    findings
+        .iter()
+        .map(|finding| (finding.code, affects(finding)))
+        .collect()
+}
+
+#[test]
+fn where_nothing_is_denied_there_is_nothing_to_say() {
+    assert_eq!(denying(Denials::KILL, |_| false), []);
+}
+
+#[test]
+fn without_execve_no_container_starts_and_that_is_invalid() {
+    let findings = denying(Denials::EPERM, |name| name == "execve");
+    let [finding] = &findings[..] else {
+        panic!("{findings:?}")
+    };
+    assert_eq!(
+        (finding.code, finding.class()),
+        (Code::CannotStart, Class::Invalid)
+    );
+    assert!(finding.is_fatal());
+    assert_eq!(finding.witness.as_deref(), Some("execve()"));
+    assert!(finding.message.ends_with("Allow it"), "{}", finding.message);
+    // An errno on close keeps runc from starting, and crun gets over it.
+    assert!(
+        denying(Denials::EPERM, |name| name == "close")
+            .iter()
+            .all(|finding| finding.code == Code::StartFails)
+    );
+    let killed = denying(Denials::KILL, |name| name == "close");
+    assert_eq!(killed[0].code, Code::CannotStart);
+}
+
+#[test]
+fn a_runtime_that_cannot_start_is_named_with_its_versions_and_what_it_needs() {
+    let statx = denying(Denials::EPERM, |name| name == "statx");
+    assert_eq!(
+        told(&statx),
+        [
+            (Code::StartFails, "runc from 1.2".to_owned()),
+            (Code::StartFails, "youki".to_owned())
+        ]
+    );
+    assert!(
+        statx[0].message.contains("it needs statx, which"),
+        "{}",
+        statx[0].message
+    );
+    assert!(statx[0].affects[0].contains(Version::new(1, 4, 0)));
+
+    let both = denying(Denials::EPERM, |name| name == "fstatfs");
+    assert_eq!(told(&both), [(Code::StartFails, "runc".to_owned())]);
+}
+
+#[test]
+fn a_second_way_is_named_beside_the_first() {
+    let one = denying(Denials::EPERM, |name| name == "openat2");
+    assert_eq!(one, []);
+    let both = denying(Denials::EPERM, |name| ["openat2", "readlinkat"].contains(&name));
+    assert_eq!(told(&both), [(Code::StartFails, "runc from 1.2".to_owned())]);
+    assert!(
+        both[0].message.contains("openat2 or readlinkat"),
+        "{}",
+        both[0].message
+    );
+}
+
+#[test]
+fn what_fails_now_and_then_is_told_so() {
+    let findings = denying(Denials::EPERM, |name| name == "rt_sigreturn");
+    assert_eq!(told(&findings), [(Code::StartFails, "runc".to_owned())]);
+    assert!(
+        findings[0].message.contains("now and then"),
+        "{}",
+        findings[0].message
+    );
+}
+
+#[test]
+fn the_portable_calls_are_enough_with_no_new_privs_and_the_others_without() {
+    let listed = denying(Denials::ENOSYS, |name| !PORTABLE_START.contains(&name));
+    assert_eq!(
+        told(&listed),
+        ["runc", "crun", "youki"].map(|runtime| (Code::NeedsNoNewPrivs, runtime.to_owned()))
+    );
+    assert!(listed.iter().all(|finding| finding.class() == Class::NotPortable));
+    let all = denying(Denials::ENOSYS, |name| {
+        !PORTABLE_START.contains(&name) && !PORTABLE_START_PRIVILEGED.contains(&name)
+    });
+    assert_eq!(all, []);
+}
+
+#[test]
+fn what_ordinary_users_alone_need_is_told_so() {
+    let findings = denying(Denials::KILL, |name| name == "fchown");
+    assert_eq!(told(&findings), [(Code::NeedsNoNewPrivs, "runc".to_owned())]);
+    assert!(
+        findings[0]
+            .message
+            .contains("allowPrivilegeEscalation: false or as root;"),
+        "{}",
+        findings[0].message
+    );
+}
+
+#[test]
+fn runc_answers_a_call_that_it_takes_for_unknown_in_its_own_way() {
+    // youki falls back from ENOSYS alone, runc needs statx in any case.
+    let answers = |denials, is_unknown_to_runc| {
+        StartAnswers::new(|name| match name {
+            "faccessat2" => CallAnswer {
+                denials,
+                is_unknown_to_runc,
+                ..CallAnswer::default()
+            },
+            _ => CallAnswer::default(),
+        })
+    };
+    let profile = allowing("{}");
+    let killed = findings(&profile, &answers(Denials::KILL, false));
+    assert_eq!(told(&killed), [(Code::NeedsNoNewPrivs, "runc".to_owned())]);
+    // Old runc has no such answer unless the profile lists the architecture.
+    let stubbed = findings(&profile, &answers(Denials::KILL, true));
+    assert_eq!(
+        told(&stubbed),
+        [(Code::NeedsNoNewPrivs, "runc before 1.5".to_owned())]
+    );
+    let mut listed = profile;
+    listed.architectures.extend(native());
+    assert_eq!(findings(&listed, &answers(Denials::KILL, true)), []);
+}
+
+#[test]
+fn a_start_that_hangs_is_told_so() {
+    let hangs = |findings: &[Finding]| -> Vec<bool> {
+        findings
+            .iter()
+            .map(|finding| finding.message.contains("hangs"))
+            .collect()
+    };
+    assert_eq!(hangs(&denying(Denials::EPERM, |name| name == "fstatfs")), [false]);
+    let without_exit = denying(Denials::EPERM, |name| ["fstatfs", "exit_group"].contains(&name));
+    assert_eq!(hangs(&without_exit), [true]);
+    let answers = StartAnswers::new(|name| CallAnswer {
+        denials: if name == "statx" {
+            Denials::KILL
+        } else {
+            Denials::NONE
+        },
+        kills_thread: name == "statx",
+        ..CallAnswer::default()
+    });
+    // youki is no program of Go's.
+    assert_eq!(hangs(&findings(&allowing("{}"), &answers)), [true, false]);
+}
+
+#[test]
+fn a_finding_points_to_the_entry_that_denies_or_to_the_default() {
+    let entry = r#"{"names": ["read", "execve"], "action": "SCMP_ACT_ALLOW"},
+                   {"names": ["getcwd", "execve"], "action": "SCMP_ACT_ERRNO"}"#;
+    let answers = StartAnswers::new(|name| CallAnswer {
+        denials: if name == "execve" {
+            Denials::EPERM
+        } else {
+            Denials::NONE
+        },
+        ..CallAnswer::default()
+    });
+    let place = |profile: &Profile| findings(profile, &answers)[0].field.to_string();
+    assert_eq!(place(&allowing(entry)), "syscalls[1].names[1]");
+    assert_eq!(place(&allowing("{}")), "defaultAction");
+}
+
+#[test]
+fn a_listener_that_runtimes_ask_before_the_program_is_told() {
+    let answers = StartAnswers::new(|name| CallAnswer {
+        asks_listener: ["openat", "getcwd"].contains(&name),
+        ..CallAnswer::default()
+    });
+    let findings = findings(&allowing("{}"), &answers);
+    assert_eq!(told(&findings), [(Code::NotifyAtStart, String::new())]);
+    assert!(
+        findings[0].message.contains("getcwd, openat"),
+        "{}",
+        findings[0].message
+    );
+}
+
+#[test]
+fn the_reference_lists_the_portable_start_set() {
+    let explained = crate::profile::explain(Code::CannotStart);
+    let more = crate::profile::explain(Code::NeedsNoNewPrivs);
+    let listed =
+        |text: &str, name: &str| text.contains(&format!(" {name},")) || text.contains(&format!(" {name}."));
+    for name in PORTABLE_START {
+        assert!(listed(&explained, name), "{name}");
+    }
+    for name in PORTABLE_START_PRIVILEGED {
+        assert!(listed(&more, name), "{name}");
+    }
+    assert!(start_calls().count() > 40);
+}
