@@ -6,6 +6,7 @@ mod bed;
 mod memory;
 mod observe;
 mod profiles;
+mod proofs;
 mod report;
 mod scenes;
 
@@ -30,6 +31,9 @@ struct Arguments {
     /// Profiles that an agent finds when it starts.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=500))]
     profiles: u16,
+    /// Files that are checked at once.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    files: u16,
     /// How long to count requests while nothing happens, in seconds.
     #[arg(long, default_value_t = 30)]
     idle: u64,
@@ -53,17 +57,27 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let mut report = Report::default();
     anstream::eprintln!("Compile and test-load");
     for size in Size::ALL {
-        scenes::test_load(&mut report, size, arguments.runs).await?;
+        proofs::test_load(&mut report, size, arguments.runs).await?;
     }
     for size in Size::ALL {
-        scenes::cached(&mut report, size, arguments.runs).await?;
+        proofs::meaning(&mut report, size, arguments.runs)?;
     }
+    for size in Size::ALL {
+        proofs::verdict(&mut report, size, arguments.runs).await?;
+    }
+    for size in Size::ALL {
+        proofs::cached(&mut report, size, arguments.runs).await?;
+    }
+    anstream::eprintln!("callgate check of {} files", arguments.files);
+    proofs::check(&mut report, arguments.files)?;
     anstream::eprintln!("Starting etcd, kube-apiserver, one controller and one agent");
     let mut bed = Bed::start().await?;
     anstream::eprintln!("One profile, changed again and again");
     for size in Size::ALL {
         scenes::change(&mut report, &mut bed, size, arguments.runs).await?;
     }
+    anstream::eprintln!("Drift");
+    scenes::drift(&mut report, &mut bed, arguments.runs).await?;
     anstream::eprintln!("{} profiles at once", arguments.burst);
     scenes::burst(&mut report, &mut bed, arguments.burst).await?;
     scenes::memory(&mut report, &mut bed)?;

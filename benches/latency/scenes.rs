@@ -1,82 +1,24 @@
-//! What is measured, one function per part of the table.
+//! What is measured on a cluster, one function per part of the table.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use callgate::proof::{self, Prover};
-use callgate::testload::{Client, ForkServer, Limits, Verdict};
+use anyhow::Result;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{Patch, PatchParams, PostParams};
 
-use crate::bed::{Bed, callgate};
+use crate::bed::Bed;
 use crate::memory::Memory;
 use crate::observe::{Files, Ready};
 use crate::profiles::Size;
 use crate::report::Report;
 
 /// Runs that are thrown away: the first meets cold caches and makes directories.
-const WARM_UP: usize = 3;
+pub(crate) const WARM_UP: usize = 3;
 /// How often the costly scenes are repeated.
-const REPEATS: usize = 10;
+pub(crate) const REPEATS: usize = 10;
 /// Creates in flight at once, as from a tool that applies a folder.
 const IN_FLIGHT: usize = 8;
-
-/// Compile and load in the fork server's children, without a cluster and without the cache.
-pub(crate) async fn test_load(report: &mut Report, size: Size, runs: u16) -> Result<()> {
-    let client = Client::new(ForkServer::start_program(callgate(), Limits::default())?);
-    let mut samples = Vec::new();
-    for number in 0..WARM_UP + usize::from(runs) {
-        let profile = size.canonical(number)?;
-        let started = Instant::now();
-        let verdict = client.test_load("bench", &profile).await;
-        samples.push(started.elapsed());
-        let Verdict::Loaded { .. } = verdict else {
-            bail!("the {} profile: {verdict:?}", size.describe())
-        };
-    }
-    let budget = if size == Size::DockerAllArchitectures {
-        "1.5 × libseccomp in C"
-    } else {
-        ""
-    };
-    report.times(
-        format!("test-load: {}", size.describe()),
-        budget,
-        &samples[WARM_UP..],
-    );
-    Ok(())
-}
-
-/// What a profile costs that was proven before: reading it, and the look into the cache.
-pub(crate) async fn cached(report: &mut Report, size: Size, runs: u16) -> Result<()> {
-    let client = Client::new(ForkServer::start_program(callgate(), Limits::default())?);
-    let prover = Prover::new(client, Vec::new());
-    let spec = size.spec(0)?;
-    let (mut reads, mut proofs) = (Vec::new(), Vec::new());
-    for _ in 0..WARM_UP + usize::from(runs) {
-        let started = Instant::now();
-        let read = prover.read(&spec);
-        reads.push(started.elapsed());
-        let Ok(read) = read else {
-            bail!("the {} profile is refused", size.describe())
-        };
-        let started = Instant::now();
-        let verdict = prover.prove("bench", read).await;
-        proofs.push(started.elapsed());
-        let proof::Verdict::Valid(_) = verdict else {
-            bail!("the {} profile: {verdict:?}", size.describe())
-        };
-    }
-    let describe = size.describe();
-    report.times(
-        format!("parse, rules, canonical form, digest: {describe}"),
-        "",
-        &reads[WARM_UP..],
-    );
-    report.times(format!("cached verdict: {describe}"), "10 µs", &proofs[WARM_UP..]);
-    Ok(())
-}
 
 /// One profile, changed again and again, each time from the request to the file and to Ready.
 pub(crate) async fn change(report: &mut Report, bed: &mut Bed, size: Size, runs: u16) -> Result<()> {
@@ -134,6 +76,40 @@ pub(crate) async fn change(report: &mut Report, bed: &mut Bed, size: Size, runs:
         "≤ 4",
         per(writes, runs),
     );
+    bed.clear().await
+}
+
+/// Files that somebody else changes or removes, until they are back.
+pub(crate) async fn drift(report: &mut Report, bed: &mut Bed, runs: u16) -> Result<()> {
+    let name = "drift";
+    let mut ready = Ready::watch(bed.profiles.clone());
+    let profile = Size::Docker.profile(name, 0)?;
+    bed.profiles.create(&PostParams::default(), &profile).await?;
+    ready.next(name, 1).await?;
+    let file = format!("{name}.json");
+    let path = bed.directory().join(&file);
+    let mut files = Files::watch(&bed.directory())?;
+    let (mut changed, mut removed) = (Vec::new(), Vec::new());
+    for _ in 0..WARM_UP + usize::from(runs) {
+        let started = Instant::now();
+        std::fs::write(&path, "{}")?;
+        changed.push(
+            files
+                .next(|one| one == file)
+                .await?
+                .saturating_duration_since(started),
+        );
+        let started = Instant::now();
+        std::fs::remove_file(&path)?;
+        removed.push(
+            files
+                .next(|one| one == file)
+                .await?
+                .saturating_duration_since(started),
+        );
+    }
+    report.times("changed file → back", "1 s", &changed[WARM_UP..]);
+    report.times("removed file → back", "1 s", &removed[WARM_UP..]);
     bed.clear().await
 }
 
@@ -208,9 +184,11 @@ pub(crate) async fn starts(report: &mut Report, bed: &mut Bed, count: u16) -> Re
     bed.clear().await?;
     create(bed, 0, count).await?;
     bed.files(usize::from(count)).await?;
-    let (mut known, mut new) = (Vec::new(), Vec::new());
+    let (mut known, mut new, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..REPEATS {
+        let started = Instant::now();
         bed.stop_agent().await?;
+        ends.push(started.elapsed());
         known.push(bed.start_agent().await?);
     }
     for _ in 0..REPEATS {
@@ -229,6 +207,7 @@ pub(crate) async fn starts(report: &mut Report, bed: &mut Bed, count: u16) -> Re
         "5 s",
         &new,
     );
+    report.times("SIGTERM → the agent has ended", "1 s", &ends);
     Ok(())
 }
 
