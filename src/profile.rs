@@ -33,6 +33,8 @@ pub use model::{
     Rule, UnknownName,
 };
 pub use name::{InvalidName, ProfileName};
+#[cfg(test)]
+pub(crate) use rules::multiplexer;
 pub use rules::{explain, listener_allowed, reference};
 pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 

@@ -242,6 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn libseccomp_multiplexes_the_calls_that_the_rules_warn_of() {
+        for call in syscalls::all() {
+            // libseccomp can look up what it knows alone.
+            if ScmpSyscall::from_name(call.name).is_err() {
+                continue;
+            }
+            let through = numbers(call.name, Architecture::X86)
+                .iter()
+                .find_map(|number| number.selector)
+                .map(|selector| selector.multiplexer);
+            assert_eq!(through, crate::profile::multiplexer(call.name), "{}", call.name);
+        }
+    }
+
+    #[test]
     fn a_name_of_another_architecture_or_of_none_has_no_number() {
         assert_eq!(numbers_of("socketcall", Architecture::X86_64), []);
         assert_eq!(numbers_of("breakpoint", Architecture::X86_64), []);

@@ -21,6 +21,8 @@ mod shape;
 use super::finding::{Affected, Code, FieldPath, Finding, quoted};
 use super::model::{Action, Profile, ProfileSpec, Rule as Entry};
 use super::parse::nearest;
+#[cfg(test)]
+pub(crate) use arguments::multiplexer;
 pub use listener::listener_allowed;
 pub use reference::{explain, reference};
 

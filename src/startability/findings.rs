@@ -26,29 +26,29 @@ enum Starts {
 /// `no_new_privs`.
 #[must_use]
 pub fn findings(profile: &Profile, answers: &StartAnswers) -> Vec<Finding> {
-    let starts = Starters { profile, answers };
+    let judge = Judge { profile, answers };
     let rows: Vec<(&StartNeeds, Starts)> = START_NEEDS
         .chunks(2)
         .filter_map(|pair| match pair {
-            [with, without] => Some((with, starts.judge(with, without))),
+            [with, without] => Some((with, judge.starts(with, without))),
             _ => None,
         })
         .collect();
-    let mut findings = match starts.nowhere(&rows) {
+    let mut findings = match judge.nowhere(&rows) {
         Some(finding) => vec![finding],
-        None => starts.somewhere(&rows),
+        None => judge.somewhere(&rows),
     };
-    findings.extend(starts.listener());
+    findings.extend(judge.listener());
     findings
 }
 
-struct Starters<'a> {
+struct Judge<'a> {
     profile: &'a Profile,
     answers: &'a StartAnswers,
 }
 
-impl Starters<'_> {
-    fn judge(&self, with: &'static StartNeeds, without: &'static StartNeeds) -> Starts {
+impl Judge<'_> {
+    fn starts(&self, with: &'static StartNeeds, without: &'static StartNeeds) -> Starts {
         let missing = |needs: &'static StartNeeds, uid| -> Vec<&'static Need> {
             needs.missing(uid, |name| self.denials(needs, name)).collect()
         };

@@ -195,7 +195,7 @@ pub(super) fn is_pointer(name: &str, argument: u8) -> bool {
 }
 
 /// The call through which this one can be made as well, on architectures that have it.
-pub(super) fn multiplexer(name: &str) -> Option<&'static str> {
+pub(crate) fn multiplexer(name: &str) -> Option<&'static str> {
     if SOCKET_CALLS.contains(&name) {
         Some("socketcall")
     } else if IPC_CALLS.contains(&name) {
