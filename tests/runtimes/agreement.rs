@@ -4,6 +4,8 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use bed::{Answer, End, Outcome, Runtime};
@@ -49,10 +51,28 @@ fn runtimes_do_with_each_profile_what_its_verdict_says() {
             writeln!(wrong, "{}: {fault}\n    {}", case.name, short(&case.file)).unwrap();
         }
     }
+    let page = table::page(&lab.runtimes, &cases, &rows);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runtimes.md");
     if std::env::var_os("CALLGATE_WRITE_RUNTIMES").is_some() {
-        table::write(&lab.runtimes, &cases, &rows);
+        fs::write(&path, &page).unwrap();
     }
     assert!(wrong.is_empty(), "{wrong}");
+    let written = fs::read_to_string(&path).unwrap();
+    let (seen, written) = (table::steady(&page), table::steady(&written));
+    let line = |here: &[&str], there: &[&str]| {
+        let differs = |line: &&&str| !there.contains(line);
+        here.iter()
+            .filter(differs)
+            .copied()
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert!(
+        seen == written,
+        "docs/runtimes.md does not say what was seen: run `make measure`\nonly seen:\n{}\nonly written:\n{}",
+        line(&seen, &written),
+        line(&written, &seen),
+    );
 }
 
 /// What is known of a case after all runtimes were asked.

@@ -1,8 +1,6 @@
 //! `docs/runtimes.md`: what was asked of which runtimes, and what they did.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use bed::Runtime;
 use callgate::filter::libseccomp_version;
@@ -37,6 +35,9 @@ Profiles \"made by chance\" come from a generator in `tests/runtimes/generated.r
 `tests/runtimes/cases/`.
 ";
 
+const ASKED: &str = "Asked were ";
+const INVALID: &str = " | invalid |";
+
 const NEEDS: &str = "
 ## What a start needs
 
@@ -46,12 +47,13 @@ over. Where it has a second way, both must be denied. *Now and then*: calls that
 own, so that some starts fail and others do not.
 ";
 
-pub(super) fn write(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) {
+/// The page.
+pub(super) fn page(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) -> String {
     let mut text = HEAD.to_owned();
     let versions: Vec<String> = runtimes.iter().map(ToString::to_string).collect();
     writeln!(
         text,
-        "\nAsked were {}, all with libseccomp {}, on Linux {}.",
+        "\n{ASKED}{}, all with libseccomp {}, on Linux {}.",
         versions.join(", "),
         libseccomp_version(),
         kernel(),
@@ -96,11 +98,19 @@ pub(super) fn write(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) {
         PORTABLE_START_PRIVILEGED.join(" "),
     )
     .unwrap();
-    fs::write(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runtimes.md"),
-        text,
-    )
-    .unwrap();
+    text
+}
+
+/// The lines of a page that are the same wherever and whenever these runtimes are asked: all but the one about the
+/// machine, and what becomes of an invalid profile, which may depend on the moment (a start that hangs or fails).
+pub(super) fn steady(page: &str) -> Vec<&str> {
+    page.lines()
+        .filter(|line| !line.starts_with(ASKED))
+        .map(|line| {
+            line.split_once(INVALID)
+                .map_or(line, |(name, _)| &line[..name.len() + INVALID.len()])
+        })
+        .collect()
 }
 
 /// The first two parts of its version; what follows names a build.
