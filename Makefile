@@ -21,7 +21,7 @@ demo: packages kubernetes ## Show the main job on a local Kubernetes, step by st
 	cargo run --locked --quiet --example demo
 
 .PHONY: test
-test: packages kubernetes runtimes ## Run every test, on a real kube-apiserver and real container runtimes
+test: packages kubernetes helm runtimes ## Run every test, on a real kube-apiserver and real container runtimes
 	cargo test --locked --workspace
 
 .PHONY: lint
@@ -62,6 +62,10 @@ findings: packages ## Write docs/findings.md anew from the rules
 .PHONY: kubernetes
 kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
 	@tests/kubernetes/build
+
+.PHONY: helm
+helm: ## Build helm, for tests
+	@tests/kubernetes/build helm
 
 .PHONY: runtimes
 runtimes: packages ## Build the container runtimes that Debian does not have, for tests

@@ -1,6 +1,7 @@
 //! The admission policies and roles of `deploy/`, on a real API server and with real tokens.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use callgate::api::{SeccompNode, SeccompNodeReport, SeccompProfile, SeccompProfileSpec, crds};
@@ -124,7 +125,7 @@ fn ways_to_create() -> Vec<(&'static str, Vec<&'static str>)> {
             "kubectl create, ignore",
             vec!["create", "--validate=ignore", "-f", "-"],
         ),
-        // A POST that says nothing of validation, as helm --server-side=false and most libraries send it.
+        // A POST that says nothing of validation, as most libraries send it.
         ("POST", vec!["create", "--raw", PROFILES, "-f", "-"]),
         (
             "client-side apply, ignore",
@@ -208,6 +209,77 @@ async fn a_key_too_many_is_refused_by_name_for_every_client_that_updates() -> Re
     Ok(())
 }
 
+/// A chart of one profile.
+struct Chart(tempfile::TempDir);
+
+impl Chart {
+    fn new() -> Result<Self> {
+        let chart = Self(tempfile::tempdir()?);
+        fs::write(
+            chart.0.path().join("Chart.yaml"),
+            "apiVersion: v2\nname: chart\nversion: 0.1.0\n",
+        )?;
+        fs::create_dir(chart.0.path().join("templates"))?;
+        Ok(chart)
+    }
+
+    fn hold(&self, profile: &str) -> Result<&str> {
+        fs::write(self.0.path().join("templates/profile.yaml"), profile)?;
+        self.0.path().to_str().context("the chart's path is not UTF-8")
+    }
+}
+
+#[tokio::test]
+async fn a_key_too_many_is_refused_by_name_for_helm() -> Result<()> {
+    let cluster = cluster().await?;
+    let chart = Chart::new()?;
+    for (side, server_side) in [
+        ("client", "--server-side=false"),
+        ("server", "--server-side=true"),
+    ] {
+        let (refused_name, name) = (format!("helm-{side}-refused"), format!("helm-{side}"));
+        let helm = async |verb: &str, release: &str, spec: &Value| {
+            let chart = chart.hold(&profile(release, spec))?;
+            cluster
+                .helm(&[verb, release, chart, "--namespace", "default", server_side])
+                .await
+        };
+        let stored = async |name: &str| -> Result<Value> {
+            let list = cluster
+                .kubectl(&["get", "scp", "--output=json", "--ignore-not-found", name], "")
+                .await?
+                .ok()?;
+            Ok(serde_json::from_str(&list).unwrap_or_default())
+        };
+        let good = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0}],
+        });
+        helm("install", &name, &good).await?.ok()?;
+        assert_eq!(stored(&name).await?["spec"], good);
+        for (index, (spec, message)) in specs_with_a_key_too_many().into_iter().enumerate() {
+            let output = helm("install", &format!("{refused_name}-{index}"), &spec).await?;
+            ensure!(!output.success, "helm install {server_side} took {spec}");
+            refused(
+                &format!("helm install {server_side}: {spec}"),
+                &output.stderr,
+                message,
+            )?;
+            assert!(stored(&format!("{refused_name}-{index}")).await?.is_null());
+
+            let output = helm("upgrade", &name, &spec).await?;
+            ensure!(!output.success, "helm upgrade {server_side} took {spec}");
+            refused(
+                &format!("helm upgrade {server_side}: {spec}"),
+                &output.stderr,
+                message,
+            )?;
+            assert_eq!(stored(&name).await?["spec"], good);
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_null_is_refused_and_not_taken_for_an_absent_field() -> Result<()> {
     let cluster = cluster().await?;
@@ -273,7 +345,7 @@ async fn an_older_object_that_the_policies_would_refuse_can_still_be_labelled_an
 
 /// The documents of a manifest.
 fn documents(file: &str) -> Result<Vec<Value>> {
-    let text = std::fs::read_to_string(harness::repository().join("deploy").join(file))?;
+    let text = fs::read_to_string(harness::repository().join("deploy").join(file))?;
     Ok(serde_saphyr::from_multiple(&text)?)
 }
 

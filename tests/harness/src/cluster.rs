@@ -104,28 +104,20 @@ impl Cluster {
     /// Runs kubectl as the admin, with `stdin` as its standard input.
     pub async fn kubectl(&self, arguments: &[&str], stdin: &str) -> Result<Output> {
         let mut command = self.kubectl_command()?;
+        command.args(arguments);
+        run(command, stdin).await.context("kubectl")
+    }
+
+    /// Runs helm as the admin. Its own files lie in the cluster's directory.
+    pub async fn helm(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(tools::helm()?);
         command
             .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let stdin = stdin.to_owned();
-        let output = tokio::task::spawn_blocking(move || -> Result<_> {
-            let mut child = command.spawn().context("cannot start kubectl")?;
-            // kubectl may answer before it has read everything; its answer says why.
-            let _ = child
-                .stdin
-                .take()
-                .context("kubectl has no standard input")?
-                .write_all(stdin.as_bytes());
-            Ok(child.wait_with_output()?)
-        })
-        .await??;
-        Ok(Output {
-            success: output.status.success(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+            // It has variables that name a cluster, too.
+            .env_clear()
+            .env("KUBECONFIG", &self.admin)
+            .env("HOME", self.directory().join("helm"));
+        run(command, "").await.context("helm")
     }
 
     /// kubectl for this cluster, as a command to add arguments to.
@@ -191,4 +183,28 @@ impl Cluster {
             ),
         }
     }
+}
+
+async fn run(mut command: Command, stdin: &str) -> Result<Output> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let stdin = stdin.to_owned();
+    let output = tokio::task::spawn_blocking(move || -> Result<_> {
+        let mut child = command.spawn().context("cannot start it")?;
+        // It may answer before it has read everything; its answer says why.
+        let _ = child
+            .stdin
+            .take()
+            .context("it has no standard input")?
+            .write_all(stdin.as_bytes());
+        Ok(child.wait_with_output()?)
+    })
+    .await??;
+    Ok(Output {
+        success: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }

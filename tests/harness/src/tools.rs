@@ -11,6 +11,15 @@ pub fn repository() -> &'static Path {
     harness.ancestors().nth(2).unwrap_or(harness)
 }
 
+/// The path of the `helm` that `tests/kubernetes/build helm` made.
+pub(crate) fn helm() -> Result<PathBuf> {
+    find(
+        &repository().join("tests/kubernetes/bin"),
+        "helm",
+        "run tests/kubernetes/build helm",
+    )
+}
+
 /// The path of `etcd`, `kube-apiserver` or `kubectl`: from the directory `KUBEBUILDER_ASSETS` names, as other
 /// operators' tests have it, or as `tests/kubernetes/build` made it.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
@@ -24,6 +33,10 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
             "run tests/kubernetes/build",
         ),
     };
+    find(&directory, name, cure)
+}
+
+fn find(directory: &Path, name: &str, cure: &str) -> Result<PathBuf> {
     // A child may have another working directory.
     let path = std::path::absolute(directory.join(name))?;
     if !path.is_file() {
