@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::condition::Width;
 use super::diagram::{Bit, Diagrams, Node, Outcome, TooComplex};
 use crate::filter::{Alu, Answer, Instruction, Operand, Program, Test, Value};
+use crate::profile::{Code, FieldPath, Finding};
 
 /// Why a program cannot be read as diagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -12,11 +13,23 @@ pub enum Unreadable {
     /// The profile's doing.
     #[error(transparent)]
     TooComplex(#[from] TooComplex),
-    /// The place of an instruction that libseccomp is not known to write. It says nothing about the profile.
+    /// The place of an instruction that libseccomp is not known to write. So it will be the next time.
     #[error(
-        "the compiled filter cannot be proven: instruction {0} is one that libseccomp is not known to write"
+        "nobody can say what the compiled filter does: its instruction {0} is one that libseccomp is not known to \
+         write. Prove it with the libseccomp of a release of Callgate, or with a newer Callgate"
     )]
     Instruction(usize),
+}
+
+impl Unreadable {
+    /// What to tell the author. What cannot be proven is not installed, whoever is to blame.
+    #[must_use]
+    pub fn finding(self) -> Finding {
+        match self {
+            Self::TooComplex(error) => error.finding(),
+            Self::Instruction(_) => Finding::new(Code::Miscompiled, FieldPath::root(), self.to_string()),
+        }
+    }
 }
 
 /// What is known of the accumulator.

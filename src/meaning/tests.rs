@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::filter::{SeccompData, compile, resolve};
-use crate::profile::{Action, Condition, Errno, Operator, Profile, Rule};
+use crate::profile::{Action, Class, Condition, Errno, Operator, Profile, Rule};
 
 /// Where operators, halves and signs change what they say.
 const VALUES: [u64; 14] = [
@@ -554,6 +554,31 @@ fn a_filter_that_answers_strangers_is_not_what_the_profile_says() {
             (Code::Miscompiled, "architectures")
         );
         assert!(finding.message.contains(shown), "{}", finding.message);
+    }
+}
+
+#[test]
+fn a_filter_that_does_what_no_filter_of_libseccomp_does_is_refused() {
+    let profile = denying("", r#"{"names": ["kill"], "action": "SCMP_ACT_ALLOW"}"#);
+    let calls = resolve(&profile).unwrap();
+    let compiled = compile(&profile).unwrap().program;
+    // In front, so that every jump still leads where it did: the accumulator into the index register, its complement,
+    // a shift, the half of an instruction pointer.
+    for (code, constant) in [(0x07_u16, 0_u32), (0x84, 0), (0x64, 1), (0x20, 8)] {
+        let mut bytes = code.to_ne_bytes().to_vec();
+        bytes.extend([0, 0]);
+        bytes.extend(constant.to_ne_bytes());
+        bytes.extend(compiled.as_bytes());
+        let program = Program::decode(&bytes).unwrap();
+        let mut meaning = Meaning::of(&profile, &calls).unwrap();
+        let unreadable = meaning.compare(&program).unwrap_err();
+        assert_eq!(unreadable, Unreadable::Instruction(0));
+        let finding = unreadable.finding();
+        assert_eq!(
+            (finding.code, finding.class()),
+            (Code::Miscompiled, Class::Invalid)
+        );
+        assert!(finding.message.contains("instruction 0"), "{}", finding.message);
     }
 }
 

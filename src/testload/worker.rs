@@ -7,7 +7,7 @@ use super::process;
 use super::region::Region;
 use super::sandbox;
 use crate::filter::{self, Filter, Program};
-use crate::meaning::{Meaning, TooComplex, Unreadable};
+use crate::meaning::Meaning;
 use crate::profile::{Action, Class, Finding, Flag, Profile};
 use crate::startability::StartAnswers;
 
@@ -73,19 +73,17 @@ fn report(canonical: &[u8]) -> Vec<u8> {
 /// the start of a container.
 fn compile_and_prove(profile: &Profile) -> Result<(Filter, Vec<Finding>, StartAnswers), CompileReport> {
     let refused = |findings: &[Finding]| CompileReport::Refused(Found::new(findings));
-    let too_complex = |error: TooComplex| refused(&[error.finding()]);
     let is_invalid = |finding: &Finding| finding.class() == Class::Invalid;
 
     let calls = filter::resolve(profile).map_err(|error| CompileReport::from(&error))?;
-    let mut meaning = Meaning::of(profile, &calls).map_err(too_complex)?;
+    let mut meaning = Meaning::of(profile, &calls).map_err(|error| refused(&[error.finding()]))?;
     if meaning.findings().iter().any(is_invalid) {
         return Err(refused(meaning.findings()));
     }
     let filter = filter::compile(profile).map_err(|error| CompileReport::from(&error))?;
-    let differences = meaning.compare(&filter.program).map_err(|error| match error {
-        Unreadable::TooComplex(error) => too_complex(error),
-        Unreadable::Instruction(_) => CompileReport::Failed(error.to_string()),
-    })?;
+    let differences = meaning
+        .compare(&filter.program)
+        .map_err(|error| refused(&[error.finding()]))?;
     let findings = [&differences, meaning.findings()].concat();
     if findings.iter().any(is_invalid) {
         return Err(refused(&findings));

@@ -219,8 +219,10 @@ const OTHERS: &[(Code, Doc)] = &[
                   every runtime.",
             evidence: "The proof compares the compiled filter with the profile for every call, exactly, and names one that differs. \
                        libseccomp 2.5.4 and 2.6.1 get some sets of ranges and inequalities wrong: kill with a0 >= 2^63 \
-                       or a0 <= 2 also covers kill(0x80000000).",
-            cure: "Use SCMP_CMP_EQ and SCMP_CMP_MASKED_EQ, or conditions on one argument alone.",
+                       or a0 <= 2 also covers kill(0x80000000). No filter of theirs has an instruction that the proof \
+                       cannot read; one that had would be refused as well.",
+            cure: "Use SCMP_CMP_EQ and SCMP_CMP_MASKED_EQ, or conditions on one argument alone. Where an instruction \
+                   cannot be read, no other profile helps, but a newer Callgate.",
             example: None,
         },
     ),
