@@ -714,6 +714,55 @@ async fn a_node_report_as_large_as_its_bounds_allow_is_stored() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_node_report_beyond_its_bounds_is_refused() -> Result<()> {
+    let admin = cluster().await?.admin().await?;
+    let failure = json!({"profile": "team/web", "generation": 1, "message": ""});
+    let group = json!({"reason": "Reason", "total": 1, "profiles": []});
+    let with_failure = |key: &str, length: usize| {
+        let mut failure = failure.clone();
+        failure[key] = json!("x".repeat(length));
+        json!([{"reason": "Reason", "total": 1, "profiles": [failure]}])
+    };
+    for (field, value) in [
+        (
+            "profiles",
+            json!("A".repeat((SeccompNodeReport::MAX_PROFILES * 8).div_ceil(3) * 4 + 4)),
+        ),
+        (
+            "failures",
+            json!(vec![group; SeccompNodeReport::MAX_FAILURE_GROUPS + 1]),
+        ),
+        (
+            "failures",
+            json!([{"reason": "Reason", "total": 1, "profiles": vec![failure.clone(); FailureGroup::MAX_PROFILES + 1]}]),
+        ),
+        (
+            "failures",
+            with_failure("profile", SeccompNodeReport::MAX_PROFILE_NAME + 1),
+        ),
+        ("failures", with_failure("message", 513)),
+        (
+            "inUse",
+            json!(vec!["team/web"; SeccompNodeReport::MAX_IN_USE + 1]),
+        ),
+    ] {
+        let mut object = serde_json::to_value(SeccompNode::new("beyond", SeccompNodeReport::default()))?;
+        object[field] = value;
+        let request = kube::api::Request::new("/apis/callgate.dev/v1alpha1/seccompnodes")
+            .create(&PostParams::default(), serde_json::to_vec(&object)?)?;
+        let answer = admin.request::<Value>(request).await;
+        let Err(kube::Error::Api(status)) = answer else {
+            anyhow::bail!("{field}: {answer:?}");
+        };
+        ensure!(
+            status.reason == "Invalid" && status.message.contains(field),
+            "{field}: {status:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_stored_definitions_are_the_files_in_crds() -> Result<()> {
     let api = Api::<CustomResourceDefinition>::all(cluster().await?.admin().await?);
     for file in crd_files()? {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use super::SeccompNodeReport;
 use crate::profile::{Digest, ProfileName};
 
 /// Of one entry.
@@ -88,6 +89,13 @@ impl<'de> Deserialize<'de> for LiveSet {
                 bytes.len()
             )));
         };
+        if keys.len() > SeccompNodeReport::MAX_PROFILES {
+            return Err(D::Error::custom(format!(
+                "{} entries are more than {}",
+                keys.len(),
+                SeccompNodeReport::MAX_PROFILES
+            )));
+        }
         Ok(Self(keys.iter().copied().map(LiveKey).collect()))
     }
 }
@@ -105,6 +113,17 @@ mod tests {
 
     fn live(profiles: &[(ProfileName, Digest)]) -> LiveSet {
         profiles.iter().map(|(name, digest)| (name, digest)).collect()
+    }
+
+    #[test]
+    fn more_entries_than_a_report_may_hold_are_refused() {
+        let packed = |entries: usize| json!(STANDARD.encode(vec![0; entries * BYTES]));
+        assert!(from_value::<LiveSet>(packed(SeccompNodeReport::MAX_PROFILES)).is_ok());
+        let error = from_value::<LiveSet>(packed(SeccompNodeReport::MAX_PROFILES + 1)).unwrap_err();
+        assert!(
+            error.to_string().contains("65537 entries are more than 65536"),
+            "{error}"
+        );
     }
 
     #[test]

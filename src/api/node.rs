@@ -84,7 +84,7 @@ pub struct SeccompNodeReport {
     /// The profiles that running pods on the node use, as NAMESPACE/NAME, sorted. At most 1024. Such a profile
     /// is not deleted unless its author insists.
     #[serde(default)]
-    #[schemars(length(max = Self::MAX_IN_USE), transform = items(json!({"maxLength": MAX_PROFILE_NAME})))]
+    #[schemars(length(max = Self::MAX_IN_USE), transform = items(json!({"maxLength": Self::MAX_PROFILE_NAME})))]
     pub in_use: Vec<String>,
 
     /// The state of the node as a whole. Synced: the agent has dealt with every profile since it started.
@@ -98,10 +98,9 @@ pub struct SeccompNodeReport {
     pub conditions: Vec<Condition>,
 }
 
-/// NAMESPACE/NAME of an object: 63, 1 and 253 bytes.
-const MAX_PROFILE_NAME: usize = 317;
-
 impl SeccompNodeReport {
+    /// Bytes of NAMESPACE/NAME of an object: 63, 1 and 253.
+    pub const MAX_PROFILE_NAME: usize = 317;
     /// How many groups `failures` may have.
     pub const MAX_FAILURE_GROUPS: usize = 16;
     /// How many names `in_use` may have.
@@ -174,7 +173,7 @@ impl FailureGroup {
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The profile, as NAMESPACE/NAME.
-    #[schemars(length(min = 1, max = MAX_PROFILE_NAME))]
+    #[schemars(length(min = 1, max = SeccompNodeReport::MAX_PROFILE_NAME))]
     pub profile: String,
 
     /// The `metadata.generation` of the profile that was tried.

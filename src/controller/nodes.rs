@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::api::{ConditionStatus, LiveSet, NodeCondition, SeccompNodeReport, Tried, cut};
+use crate::api::{ConditionStatus, FailureGroup, LiveSet, NodeCondition, SeccompNodeReport, Tried, cut};
 use crate::profile::Digest;
 
-/// Bytes of a reason and of a message that an agent reports.
+/// Bytes of a profile's key, of a reason and of a message that an agent reports.
+const MAX_KEY: usize = SeccompNodeReport::MAX_PROFILE_NAME;
 const MAX_REASON: usize = 64;
 const MAX_MESSAGE: usize = 512;
 
@@ -31,6 +32,11 @@ pub(super) struct Node {
 }
 
 /// The part of a `SeccompNode` that decides about profiles.
+///
+/// A node may write what it likes into its own report, and into no other. What is kept of it is bounded all the same:
+/// the live set by [`SeccompNodeReport::MAX_PROFILES`], the failures by their number (16 groups of 16) and by the
+/// lengths above. So a hostile node takes 1 MiB of the controller's memory for its live set and 256 KiB for failures,
+/// at most; an honest one some 16 bytes for each profile.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Report {
     /// What is on the node's disk.
@@ -216,9 +222,12 @@ impl From<SeccompNodeReport> for Report {
         let failures = report
             .failures
             .into_iter()
+            .take(SeccompNodeReport::MAX_FAILURE_GROUPS)
             .flat_map(|group| {
                 let reason = cut(&group.reason, MAX_REASON);
-                group.profiles.into_iter().map(move |failure| {
+                let listed = group.profiles.into_iter().take(FailureGroup::MAX_PROFILES);
+                let named = listed.filter(|failure| failure.profile.len() <= MAX_KEY);
+                named.map(move |failure| {
                     let known = Failure {
                         tried: Tried {
                             generation: failure.generation,
@@ -245,7 +254,7 @@ impl From<SeccompNodeReport> for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Failure as ReportedFailure, FailureGroup};
+    use crate::api::Failure as ReportedFailure;
     use crate::controller::testing::{condition, labels};
 
     #[test]
@@ -340,6 +349,42 @@ mod tests {
         let mut nodes = Nodes::default();
         nodes.set_report("a", report);
         assert_eq!(nodes.troubled().count(), 1);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_report_is_bounded_whatever_the_node_writes() {
+        let failure = |profile: String| ReportedFailure {
+            profile,
+            generation: 1,
+            digest: None,
+            live_digest: None,
+            message: "m".repeat(10_000),
+        };
+        let group = |group: usize| FailureGroup {
+            reason: "R".repeat(10_000),
+            total: u32::MAX,
+            profiles: (0..100)
+                .map(|index| failure(format!("team/{group}-{index}")))
+                .collect(),
+        };
+        let mut failures: Vec<_> = (0..100).map(group).collect();
+        failures[0].profiles[0] = failure("n".repeat(MAX_KEY + 1));
+        failures[0].profiles[1] = failure("n".repeat(MAX_KEY));
+        let report = Report::from(SeccompNodeReport {
+            failures,
+            ..SeccompNodeReport::default()
+        });
+        let listed = SeccompNodeReport::MAX_FAILURE_GROUPS * FailureGroup::MAX_PROFILES;
+        assert_eq!(
+            report.failures.len(),
+            listed - 1,
+            "all but one that no profile can have"
+        );
+        let bytes =
+            |(key, failure): (&String, &Failure)| key.len() + failure.reason.len() + failure.message.len();
+        let kept: usize = report.failures.iter().map(bytes).sum();
+        assert!(kept <= 256 << 10, "{kept}");
+        assert!(report.has_unlisted);
     }
 
     #[test]
