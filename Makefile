@@ -10,6 +10,9 @@ TOOLS := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 
+# Builds as the user that calls, and runs what it built as root.
+AS_ROOT := cargo --config 'target."cfg(unix)".runner="$(CURDIR)/tests/as-root"'
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +24,8 @@ demo: packages kubernetes ## Show the main job on a local Kubernetes, step by st
 	cargo run --locked --quiet --example demo
 
 .PHONY: test
-test: packages kubernetes helm runtimes ## Run every test, on a real kube-apiserver and real container runtimes
-	cargo test --locked --workspace
+test: root packages kubernetes helm runtimes ## Run every test, on a real kube-apiserver and real container runtimes
+	$(AS_ROOT) test --locked --workspace
 
 .PHONY: lint
 lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scripts
@@ -30,7 +33,7 @@ lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scri
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
-	shellcheck .ci/run tests/packages tests/kubernetes/build tests/runtimes/build
+	shellcheck .ci/run tests/as-root tests/packages tests/kubernetes/build tests/runtimes/build
 
 .PHONY: audit
 audit: $(CARGO_DENY) ## Look the dependencies up in the advisory database (downloads it)
@@ -42,9 +45,9 @@ bench: packages kubernetes ## Measure against the budgets, and print a table
 	cargo bench --locked --bench latency
 
 .PHONY: measure
-measure: packages runtimes ## Measure what container runtimes do and need, and write docs/runtimes.md
-	CALLGATE_WRITE_RUNTIMES=1 cargo test --locked --test runtimes
-	cargo run --locked --quiet --example runtimes
+measure: root packages runtimes ## Measure what container runtimes do and need, and write docs/runtimes.md
+	CALLGATE_WRITE_RUNTIMES=1 $(AS_ROOT) test --locked --test runtimes
+	$(AS_ROOT) run --locked --quiet --example runtimes
 
 .PHONY: build
 build: packages ## Build target/release/callgate
@@ -70,6 +73,11 @@ helm: ## Build helm, for tests
 .PHONY: runtimes
 runtimes: packages ## Build the container runtimes that Debian does not have, for tests
 	tests/runtimes/build
+
+# Asks for the password before anything long begins.
+.PHONY: root
+root:
+	@tests/as-root true
 
 .PHONY: packages
 packages: ## Install the Debian packages that building and testing needs
