@@ -103,6 +103,8 @@ async fn broken_update(shell: &Shell, live: &str) -> Result<()> {
     say("Without the second answer the profile is ready again.");
     shell.run("kubectl -n shop patch scp web --type=json -p '[{\"op\": \"remove\", \"path\": \"/spec/syscalls/3\"}]'")?;
     shell.run("kubectl -n shop wait --for=condition=Ready scp/web --timeout=60s")?;
+    let sum = shell.run(&format!("sha256sum < {FILE}"))?;
+    ensure!(digest_of(&sum) == live, "the file is not the one of before");
     Ok(())
 }
 
@@ -168,7 +170,8 @@ async fn drift(shell: &Shell, live: &str) -> Result<()> {
 
 fn overview(shell: &Shell) -> Result<()> {
     say("7. What is where, asked of the nodes' own reports.");
-    shell.run("kubectl get seccompnodes")?;
+    let nodes = shell.run("kubectl get seccompnodes")?;
+    ensure!(nodes.contains(NODE), "the node has no report");
     let status = shell.run("callgate status")?;
     ensure!(
         status.contains("web"),
