@@ -17,10 +17,11 @@ use callgate::testload::{Client as TestLoad, ForkServer, Limits};
 use harness::{Cluster, NAMESPACE, Request, eventually};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -627,6 +628,46 @@ async fn one_replica_writes_and_the_other_takes_over() -> Result<()> {
         said.contains("the Lease callgate/callgate-controller is lost: another replica holds it"),
         "{said}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_cannot_renew_the_lease_ends_and_says_why() -> Result<()> {
+    let world = World::start().await?;
+    let first = world.replica("first").await?;
+    first.lead().await?;
+    let second = world.replica("second").await?;
+
+    // Nobody may touch the Lease any more; watches and writes of profiles go on.
+    let bindings = Api::<RoleBinding>::namespaced(world.admin.clone(), NAMESPACE);
+    let mut binding = bindings.get("callgate-controller").await?;
+    bindings
+        .delete("callgate-controller", &DeleteParams::default())
+        .await?;
+    eventually("the first to end", async || {
+        ensure!(first.task.is_finished(), "it goes on");
+        Ok(())
+    })
+    .await?;
+    let Err(lost @ Error::LeaseLost { .. }) = first.task.await? else {
+        bail!("it did not lose the Lease");
+    };
+    let said = lost.to_string();
+    assert!(
+        said.contains("the Lease callgate/callgate-controller is lost: it could not be renewed in 10 s")
+            && said.contains("cannot get resource \"leases\""),
+        "{said}"
+    );
+    // It counts as lost, so it is not let go: by then it may be another's.
+    assert_eq!(world.holder().await?, "first");
+
+    binding.metadata.resource_version = None;
+    binding.metadata.uid = None;
+    bindings.create(&PostParams::default(), &binding).await?;
+    second.lead().await?;
+    world.apply("web", &spec(1)).await?;
+    world.wait("web", "Valid", "Proven").await?;
+    second.task.abort();
     Ok(())
 }
 
