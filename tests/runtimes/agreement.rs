@@ -59,13 +59,13 @@ fn runtimes_do_with_each_profile_what_its_verdict_says() {
     assert!(wrong.is_empty(), "{wrong}");
     let written = fs::read_to_string(&path).unwrap();
     let (seen, written) = (table::steady(&page), table::steady(&written));
-    let line = |here: &[&str], there: &[&str]| {
-        let differs = |line: &&&str| !there.contains(line);
-        here.iter()
-            .filter(differs)
-            .copied()
-            .collect::<Vec<_>>()
-            .join("\n")
+    let line = |here: &[String], there: &[String]| {
+        let only: Vec<&str> = here
+            .iter()
+            .filter(|line| !there.contains(line))
+            .map(String::as_str)
+            .collect();
+        only.join("\n")
     };
     assert!(
         seen == written,

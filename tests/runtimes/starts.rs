@@ -43,9 +43,7 @@ fn a_start_fails_for_each_need_that_is_denied_and_for_nothing_that_the_runtime_g
 fn needs(runtime: &Runtime) -> impl Iterator<Item = &'static StartNeeds> {
     START_NEEDS
         .iter()
-        .filter(|needs| {
-            needs.runtime.as_str() == runtime.name.program() && needs.version == runtime.version
-        })
+        .filter(|needs| needs.runtime.as_str() == runtime.name.program() && needs.version == runtime.version)
 }
 
 /// Of each need one denial that is fatal, and one that is not, if there is one. `make measure` tries all.

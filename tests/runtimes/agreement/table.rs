@@ -102,14 +102,15 @@ pub(super) fn page(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) -> String
 }
 
 /// The lines of a page that are the same wherever and whenever these runtimes are asked: all but the one about the
-/// machine, and what becomes of an invalid profile, which may depend on the moment (a start that hangs or fails).
-pub(super) fn steady(page: &str) -> Vec<&str> {
+/// machine, and what becomes of an invalid profile. Whether a start hangs or fails may depend on the moment.
+pub(super) fn steady(page: &str) -> Vec<String> {
     page.lines()
         .filter(|line| !line.starts_with(ASKED))
         .map(|line| {
             line.split_once(INVALID)
                 .map_or(line, |(name, _)| &line[..name.len() + INVALID.len()])
         })
+        .map(|line| line.replace(" hangs |", " refuses |"))
         .collect()
 }
 
