@@ -77,7 +77,7 @@ runtimes: packages ## Build the container runtimes that Debian does not have, fo
 # Asks for the password before anything long begins.
 .PHONY: root
 root:
-	@tests/as-root true
+	@tests/as-root true || { echo "tests need root, to mount and to start containers: run make as root, or as one who may use sudo" >&2; exit 1; }
 
 .PHONY: packages
 packages: ## Install the Debian packages that building and testing needs
