@@ -358,7 +358,8 @@ pub struct Finding {
 
     /// How much it matters. invalid: the profile is not installed, and stays where an earlier version of Callgate,
     /// with fewer rules, installed it. not-portable: named runtimes or versions do
-    /// something else. lint: allowed, and probably not meant.
+    /// something else. lint: allowed, and probably not meant. accepted: whatever its code says of it,
+    /// `spec.acceptFindings` takes responsibility for it.
     #[schemars(length(min = 1, max = 32))]
     pub class: String,
 

@@ -258,7 +258,7 @@ impl Report<'_> {
         self.checked.iter().filter_map(Checked::verdict)
     }
 
-    /// Whether the arguments made a failure of what is none by itself.
+    /// Whether the arguments made a failure of what is none by itself. What is accepted is of no class to be denied.
     fn denies(&self, finding: &Finding) -> bool {
         self.denied.iter().any(|deny| deny.class() == finding.class())
     }

@@ -1,5 +1,7 @@
 //! What the command line says of a finding beside its message.
 
+use std::fmt::Write as _;
+
 use crate::profile::{Class, Code, Finding};
 use crate::text::printable;
 
@@ -8,16 +10,16 @@ pub(super) const fn level(class: Class) -> &'static str {
     match class {
         Class::Invalid => "error",
         Class::NotPortable => "warning",
-        Class::Lint => "note",
+        Class::Lint | Class::Accepted => "note",
     }
 }
 
-/// How loud a finding is: one that the author accepted is no error.
-pub(super) const fn loudness(finding: &Finding) -> &'static str {
-    match finding.class() {
-        Class::Invalid if finding.accepted => level(Class::NotPortable),
-        class => level(class),
-    }
+/// What somebody took responsibility for, and how.
+pub(super) fn acceptance(finding: &Finding) -> Option<String> {
+    finding.accepted.then(|| {
+        let by_itself = level(finding.code.class());
+        format!("{by_itself} by itself, accepted by acceptFindings")
+    })
 }
 
 /// Which option of `check` and `install` bears on it. An agent has the same option, but who reads its finding
@@ -26,19 +28,25 @@ pub(super) fn help(code: Code) -> Option<&'static str> {
     (code == Code::ListenerNotAllowed).then_some("--listener-prefix DIR allows sockets beneath DIR")
 }
 
-/// On one line, after the place: `web.yaml:7:5: error[unknown-key]: spec.arg: unknown key`.
+/// On one line, after the place: `web.yaml:7:5: error[unknown-key]: spec.arg: unknown key`. What there is to add
+/// stands in brackets.
 pub(super) fn line(place: &str, finding: &Finding) -> String {
     let field = match finding.field.as_str() {
         "" => String::new(),
         field => format!("{field}: "),
     };
-    let help = help(finding.code).map_or_else(String::new, |help| format!(" ({help})"));
-    printable(&format!(
-        "{place}: {}[{}]: {field}{}{help}",
-        loudness(finding),
+    let mut line = format!(
+        "{place}: {}[{}]: {field}{}",
+        level(finding.class()),
         finding.code,
         finding.message
-    ))
+    );
+    let additions = [help(finding.code).map(str::to_owned), acceptance(finding)];
+    for addition in additions.into_iter().flatten() {
+        // Writing to a String cannot fail.
+        let _ = write!(line, " ({addition})");
+    }
+    printable(&line)
 }
 
 #[cfg(test)]
@@ -53,6 +61,16 @@ mod tests {
         assert_eq!(
             line("a\u{9b}.json:1:2", &finding),
             "a .json:1:2: warning[newer-syscall]: syscalls: no  [2J such"
+        );
+    }
+
+    #[test]
+    fn an_accepted_finding_is_no_error_and_says_who_accepted_it() {
+        let finding = Finding::new(Code::UnknownSyscall, FieldPath::root(), "no");
+        assert_eq!(line("a", &finding), "a: error[unknown-syscall]: no");
+        assert_eq!(
+            line("a", &finding.accept()),
+            "a: note[unknown-syscall]: no (error by itself, accepted by acceptFindings)"
         );
     }
 

@@ -193,7 +193,7 @@ fn praise(findings: usize) -> String {
 /// The first findings as status holds them, the worst first, otherwise in their order; and how many there are.
 fn listed(found: &[Finding]) -> (Vec<StatusFinding>, u32) {
     let mut sorted: Vec<_> = found.iter().collect();
-    sorted.sort_by_key(|finding| (!finding.is_fatal(), finding.class()));
+    sorted.sort_by_key(|finding| finding.class());
     let listed = sorted
         .into_iter()
         .take(MAX_FINDINGS)

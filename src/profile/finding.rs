@@ -16,6 +16,9 @@ pub enum Class {
     NotPortable,
     /// Allowed, and probably not meant.
     Lint,
+    /// Whatever its rule says of it, somebody has taken responsibility: it refuses nothing and fails nothing. A class of
+    /// findings, never of a [`Code`].
+    Accepted,
 }
 
 impl Class {
@@ -26,6 +29,7 @@ impl Class {
             Self::Invalid => "invalid",
             Self::NotPortable => "not-portable",
             Self::Lint => "lint",
+            Self::Accepted => "accepted",
         }
     }
 }
@@ -116,7 +120,7 @@ pub struct Finding {
     pub witness: Option<String>,
     /// For whom it holds, where that is not everyone: what [`Class::NotPortable`] names.
     pub affects: &'static [Affected],
-    /// The author has taken responsibility for it; the message says so.
+    /// The author has taken responsibility for it.
     pub accepted: bool,
 }
 
@@ -154,7 +158,6 @@ impl Finding {
     #[must_use]
     pub fn accept(self) -> Self {
         Self {
-            message: format!("accepted by acceptFindings: {}", self.message),
             accepted: true,
             ..self
         }
@@ -171,13 +174,17 @@ impl Finding {
     /// Whether it alone makes a profile Invalid.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        self.class() == Class::Invalid && !self.accepted
+        self.class() == Class::Invalid
     }
 
-    /// How much it matters.
+    /// How much it matters: as much as its rule says, until it is accepted.
     #[must_use]
     pub const fn class(&self) -> Class {
-        self.code.class()
+        if self.accepted {
+            Class::Accepted
+        } else {
+            self.code.class()
+        }
     }
 
     /// The same finding, seen from a document that holds its object at `path`.
@@ -318,7 +325,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// How much a finding of this rule matters.
+            /// How much a finding of this rule matters that nobody accepted.
             #[must_use]
             pub const fn class(self) -> Class {
                 match self { $(Self::$variant => Class::$class),+ }
@@ -528,13 +535,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_is_told_and_no_longer_fatal() {
-        let finding = Finding::new(Code::UnknownSyscall, FieldPath::root(), "why");
-        assert!(finding.is_fatal());
-        let accepted = finding.accept();
-        assert!(accepted.accepted && !accepted.is_fatal());
-        assert_eq!(accepted.message, "accepted by acceptFindings: why");
-        assert!(!Finding::new(Code::NewerSyscall, FieldPath::root(), "why").is_fatal());
+    fn what_is_accepted_is_of_a_class_of_its_own_and_no_longer_fatal() {
+        let finding = |code| Finding::new(code, FieldPath::root(), "why");
+        assert!(finding(Code::UnknownSyscall).is_fatal());
+        assert!(!finding(Code::NewerSyscall).is_fatal());
+        for code in [Code::UnknownSyscall, Code::NewerSyscall, Code::NoEffect] {
+            assert_eq!(finding(code).class(), code.class());
+            let accepted = finding(code).accept();
+            assert_eq!(accepted.class(), Class::Accepted);
+            assert!(!accepted.is_fatal());
+        }
+    }
+
+    #[test]
+    fn what_matters_most_comes_first() {
+        let classes = [Class::Invalid, Class::NotPortable, Class::Lint, Class::Accepted];
+        assert!(classes.is_sorted());
+        assert!(Code::ALL.iter().all(|code| code.class() != Class::Accepted));
     }
 
     #[test]

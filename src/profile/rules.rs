@@ -118,7 +118,7 @@ impl ProfileSpec {
             .map(|finding| self.judge(finding))
             .chain(acceptance(&self.accept_findings))
             .collect();
-        findings.sort_by_key(|finding| (!finding.is_fatal(), finding.class()));
+        findings.sort_by_key(Finding::class);
         findings
     }
 

@@ -337,10 +337,11 @@ fn an_accepted_finding_is_shown_as_accepted_and_refuses_nothing() {
     let human = run("human", "accepted.yaml");
     assert_eq!(human.code, 0, "{}", human.out);
     for part in [
-        "warning[unknown-syscall]: spec.syscalls[0].names[2]: accepted by acceptFindings: \"mkdri\" is no system call",
+        "note[unknown-syscall]: spec.syscalls[0].names[2]: \"mkdri\" is no system call",
+        "= note: error by itself, accepted by acceptFindings",
         "--> accepted.yaml:8:29",
         "accepted.yaml: shop/typo: valid, sha256:",
-        "\n1 profile: 1 valid; 1 warning\n",
+        "\n1 profile: 1 valid; 1 accepted\n",
     ] {
         assert!(human.out.contains(part), "{part} in {}", human.out);
     }
@@ -348,9 +349,9 @@ fn an_accepted_finding_is_shown_as_accepted_and_refuses_nothing() {
     assert_eq!(human.code, 1, "{}", human.out);
     assert!(human.out.contains("error[unknown-syscall]"), "{}", human.out);
 
-    for (file, code, valid, accepted, level) in [
-        ("accepted.yaml", 0, true, true, "warning"),
-        ("refused.yaml", 1, false, false, "error"),
+    for (file, code, valid, accepted, class, level) in [
+        ("accepted.yaml", 0, true, true, "accepted", "note"),
+        ("refused.yaml", 1, false, false, "invalid", "error"),
     ] {
         let ran = run("json", file);
         assert_eq!(ran.code, code, "{}", ran.out);
@@ -360,7 +361,7 @@ fn an_accepted_finding_is_shown_as_accepted_and_refuses_nothing() {
         let finding = with(&document["findings"], "code", "unknown-syscall");
         assert_eq!(
             (&finding["class"], &finding["accepted"], &finding["denied"]),
-            (&json!("invalid"), &json!(accepted), &json!(false))
+            (&json!(class), &json!(accepted), &json!(false))
         );
 
         let ran = run("sarif", file);
@@ -370,6 +371,57 @@ fn an_accepted_finding_is_shown_as_accepted_and_refuses_nothing() {
         assert_eq!(
             (&result["level"], &result["properties"]["accepted"]),
             (&json!(level), &json!(accepted))
+        );
+        let suppressions = result["suppressions"].as_array().unwrap();
+        assert_eq!(suppressions.len(), usize::from(accepted), "{result:#}");
+        assert!(suppressions.iter().all(|one| one["kind"] == "inSource"));
+    }
+}
+
+#[test]
+fn an_accepted_finding_is_never_denied() {
+    let newer = ACCEPTED
+        .replace("[unknown-syscall]", "[newer-syscall, no-clone3-answer]")
+        .replace("clone3, mkdri", "uprobe");
+    let denied = newer.replace("[newer-syscall, no-clone3-answer]", "[]");
+    let folder = folder(&[("accepted.yaml", &newer), ("denied.yaml", &denied)]);
+    let run = |format: &str, file: &str| {
+        let denying = ["--deny", "not-portable", "--deny", "lint"];
+        check(
+            folder.path(),
+            &[&denying[..], &["--format", format, file]].concat(),
+        )
+    };
+
+    let human = run("human", "denied.yaml");
+    assert_eq!(human.code, 1, "{}", human.out);
+    assert!(human.out.ends_with("; 2 denied findings\n"), "{}", human.out);
+    let human = run("human", "accepted.yaml");
+    assert_eq!(human.code, 0, "{}", human.out);
+    for part in [
+        "note[newer-syscall]",
+        "= note: warning by itself, accepted by acceptFindings",
+        "note[no-clone3-answer]",
+        "\n1 profile: 1 valid; 2 accepted\n",
+    ] {
+        assert!(human.out.contains(part), "{part} in {}", human.out);
+    }
+    assert!(!human.out.contains("denied"), "{}", human.out);
+
+    let json = run("json", "accepted.yaml");
+    assert_eq!(json.code, 0, "{}", json.out);
+    for finding in parsed(&json.out)["files"][0]["findings"].as_array().unwrap() {
+        assert_eq!(
+            (&finding["class"], &finding["denied"]),
+            (&json!("accepted"), &json!(false))
+        );
+    }
+    let sarif = run("sarif", "accepted.yaml");
+    assert_eq!(sarif.code, 0, "{}", sarif.out);
+    for result in parsed(&sarif.out)["runs"][0]["results"].as_array().unwrap() {
+        assert_eq!(
+            (&result["level"], &result["properties"]["denied"]),
+            (&json!("note"), &json!(false))
         );
     }
 }

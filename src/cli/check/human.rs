@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::super::finding::{help, level, loudness};
+use super::super::finding::{acceptance, help, level};
 use super::place::Places;
 use super::{Checked, Report};
 use crate::profile::{Class, Finding};
@@ -78,16 +78,15 @@ fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
 fn summary(report: &Report<'_>) -> String {
     let profiles = |wanted: fn(&Verdict) -> bool| report.profiles().filter(|one| wanted(one)).count();
     let findings = || report.checked.iter().flat_map(|one| &one.findings);
-    // What is accepted counts as what it is shown as.
-    let of_level = |level: &str| {
+    let of_class = |class: Class| {
         findings()
-            .filter(|finding| loudness(finding) == level && !report.denies(finding))
+            .filter(|finding| finding.class() == class && !report.denies(finding))
             .count()
     };
     let some = |number: usize, text: String| (number > 0).then_some(text);
     let plain = |number: usize, word: &str| some(number, format!("{number} {word}"));
     let counted = |number: usize, noun: &str| some(number, count(number, noun));
-    let remarks_of = |class: Class| counted(of_level(level(class)), level(class));
+    let remarks_of = |class: Class| counted(of_class(class), level(class));
     let list = |parts: &[Option<String>]| {
         let parts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
         parts.join(", ")
@@ -104,6 +103,7 @@ fn summary(report: &Report<'_>) -> String {
         ),
         remarks_of(Class::NotPortable),
         remarks_of(Class::Lint),
+        plain(of_class(Class::Accepted), "accepted"),
         plain(report.unread.len(), "could not be read"),
     ]);
     let all = count(report.profiles().count(), "profile");
@@ -117,9 +117,9 @@ fn annotated(report: &Report<'_>, one: &Checked<'_>, finding: &Finding, places: 
     let is_denied = report.denies(finding);
     let shown_as = match finding.class() {
         _ if is_denied => Level::ERROR,
-        Class::Invalid if !finding.accepted => Level::ERROR,
-        Class::Invalid | Class::NotPortable => Level::WARNING,
-        Class::Lint => Level::NOTE,
+        Class::Invalid => Level::ERROR,
+        Class::NotPortable => Level::WARNING,
+        Class::Lint | Class::Accepted => Level::NOTE,
     };
     let message = printable(&match finding.field.as_str() {
         "" => finding.message.clone(),
@@ -159,6 +159,9 @@ fn annotated(report: &Report<'_>, one: &Checked<'_>, finding: &Finding, places: 
         let class = finding.class();
         let denied = format!("{} by itself, denied by --deny {class}", level(class));
         group = group.element(Level::NOTE.message(denied));
+    }
+    if let Some(accepted) = acceptance(finding) {
+        group = group.element(Level::NOTE.message(accepted));
     }
     Renderer::styled().decor_style(DecorStyle::Ascii).render(&[group])
 }

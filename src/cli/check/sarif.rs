@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 
 use serde_json::{Value, json};
 
-use super::super::finding::{help, level, loudness};
+use super::super::finding::{acceptance, help, level};
 use super::place::Places;
 use super::{Checked, Report};
 use crate::profile::{Code, Finding};
@@ -87,11 +87,19 @@ fn result(
     json!({
         "ruleId": finding.code.as_str(),
         "ruleIndex": codes.binary_search(&finding.code).ok(),
-        "level": if is_denied { "error" } else { loudness(finding) },
+        "level": if is_denied { "error" } else { level(finding.class()) },
         "message": {"text": message(finding)},
         "locations": [location],
+        "suppressions": suppressions(finding),
         "properties": {"profile": one.title(), "accepted": finding.accepted, "denied": is_denied},
     })
+}
+
+/// Who took responsibility for it, if anybody did: an empty list says that nobody did, and is no different from none.
+/// Where one result has a list, all have (section 3.27.23).
+fn suppressions(finding: &Finding) -> Vec<Value> {
+    let suppressed = |justification| json!({"kind": "inSource", "justification": justification});
+    acceptance(finding).into_iter().map(suppressed).collect()
 }
 
 /// The message, and what else there is to say: SARIF has no place of its own for it.

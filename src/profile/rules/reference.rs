@@ -348,7 +348,7 @@ fn consequence(code: Code) -> &'static str {
             "*Invalid: such a profile is not installed, unless its acceptFindings names the code.*"
         }
         (Class::NotPortable, _) => "*Not portable: such a profile is installed.*",
-        (Class::Lint, _) => "*Lint: such a profile is installed.*",
+        (Class::Lint | Class::Accepted, _) => "*Lint: such a profile is installed.*",
     }
 }
 
