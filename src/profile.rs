@@ -20,13 +20,15 @@ mod name;
 mod oci;
 mod parse;
 mod rules;
+mod similar;
 mod source;
 pub mod syscalls;
 
 pub use canonical::Canonical;
 pub use document::MAX_TEXT;
 pub use finding::{
-    Affected, Class, Code, FieldPath, Finding, Findings, InvalidVersion, Location, Software, Version,
+    Affected, Class, Code, FieldPath, Finding, Findings, InvalidVersion, Location, Software, UnknownCode,
+    Version,
 };
 pub use model::{
     Action, Architecture, Condition, Digest, Errno, Flag, InvalidDigest, Operator, Profile, ProfileSpec,

@@ -110,17 +110,13 @@ enum Explained {
 }
 
 fn explained(text: &str) -> Result<Explained, String> {
-    let codes = || Code::ALL.iter();
-    match codes().find(|code| code.as_str() == text) {
-        Some(code) => Ok(Explained::One(*code)),
-        None if text == "all" => Ok(Explained::All),
-        None => {
-            let names: Vec<_> = codes().map(|code| code.as_str()).collect();
-            Err(format!(
-                "no finding has this code; the codes are all, {}",
-                names.join(", ")
-            ))
+    match text.parse() {
+        Ok(code) => Ok(Explained::One(code)),
+        Err(_) if text == "all" => Ok(Explained::All),
+        Err(error) if error.near().is_empty() => {
+            Err(format!("{error}; --explain all explains each that there is"))
         }
+        Err(error) => Err(error.to_string()),
     }
 }
 

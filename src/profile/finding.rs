@@ -4,7 +4,9 @@ mod affected;
 
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 
+use super::similar::{did_you_mean, similar};
 pub use affected::{Affected, InvalidVersion, Software, Version};
 
 /// How much a finding matters.
@@ -515,6 +517,51 @@ impl Code {
     }
 }
 
+/// A text that is no code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownCode {
+    text: String,
+    near: Vec<&'static str>,
+}
+
+impl UnknownCode {
+    /// Those that were probably meant.
+    #[must_use]
+    pub fn near(&self) -> &[&'static str] {
+        &self.near
+    }
+}
+
+impl std::error::Error for UnknownCode {}
+
+impl fmt::Display for UnknownCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is no code of a finding", quoted(&self.text))?;
+        match did_you_mean(&self.near) {
+            Some(question) => write!(f, "; {question}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    /// Exactly as [`Code::as_str`] writes it. What differs in case and hyphens alone is the nearest: `UnknownSyscall`
+    /// stands as a reason in status.
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        if let Some(code) = Self::ALL.iter().find(|code| code.as_str() == text) {
+            return Ok(*code);
+        }
+        let text: String = text.chars().take(QUOTED + 1).collect();
+        let letters = |text: &str| text.replace(['-', '_'], "").to_ascii_lowercase();
+        let names = || Self::ALL.iter().map(|code| code.as_str());
+        let same = names().find(|name| letters(name) == letters(&text));
+        let near = same.map_or_else(|| similar(&text, names()), |name| vec![name]);
+        Err(UnknownCode { text, near })
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -619,6 +666,24 @@ mod tests {
         assert_eq!(FieldPath::root().join(&inner), inner);
         assert_eq!(spec.join(&FieldPath::root()), spec);
         assert_eq!(spec.join(&FieldPath::root().index(2)).as_str(), "spec[2]");
+    }
+
+    #[test]
+    fn a_code_is_read_exactly_and_the_nearest_are_told_for_a_text_that_is_none() {
+        for code in Code::ALL {
+            assert_eq!(code.as_str().parse(), Ok(*code));
+            let error = code.reason().parse::<Code>().map_err(|error| error.near);
+            let is_word = code.reason().to_lowercase() == code.as_str();
+            assert!(is_word || error == Err(vec![code.as_str()]), "{code}");
+        }
+        let told = |text: &str| text.parse::<Code>().unwrap_err().to_string();
+        assert_eq!(
+            told("unknown-sycall"),
+            "\"unknown-sycall\" is no code of a finding; did you mean unknown-syscall?"
+        );
+        assert_eq!(told("frobnicate"), "\"frobnicate\" is no code of a finding");
+        assert_eq!(told(""), "\"\" is no code of a finding");
+        assert!(told(&"\u{1b}".repeat(1_000_000)).len() < 1_000);
     }
 
     #[test]

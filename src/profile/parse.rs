@@ -14,7 +14,7 @@ use super::finding::{Code, FieldPath, Findings, quoted};
 use super::label;
 use super::model::{Action, Condition, Profile, ProfileSpec, Rule};
 use docker::{DockerKey, Idle};
-pub(super) use nearest::{nearest, unknown_key};
+pub(super) use nearest::unknown_key;
 pub(super) use report::Report;
 
 /// Who will read the document, which decides how a number above 2^63-1 is written and which keys there are.

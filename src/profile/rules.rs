@@ -18,9 +18,8 @@ mod reference;
 mod risk;
 mod shape;
 
-use super::finding::{Affected, Code, FieldPath, Finding, quoted};
+use super::finding::{Affected, Code, FieldPath, Finding};
 use super::model::{Action, Profile, ProfileSpec, Rule as Entry};
-use super::parse::nearest;
 #[cfg(test)]
 pub(crate) use arguments::multiplexer;
 pub use listener::listener_allowed;
@@ -190,27 +189,18 @@ impl Found {
 fn acceptance(codes: &[String]) -> Vec<Finding> {
     let mut found = Found::new(Code::BadAcceptance);
     for (index, text) in codes.iter().enumerate() {
-        let problem = match Code::ALL.iter().find(|code| code.as_str() == text) {
-            Some(code) if code.is_acceptable() => continue,
-            Some(_) => {
-                "is what nobody can accept: such a profile cannot be read, compiled, loaded or allowed here; \
-                        remove it and change the profile"
-                    .to_owned()
+        let message = match text.parse::<Code>() {
+            Ok(code) if code.is_acceptable() => continue,
+            Ok(code) => format!(
+                "\"{code}\" is what nobody can accept: such a profile cannot be read, compiled, loaded or allowed here; \
+                 remove it and change the profile"
+            ),
+            Err(error) if error.near().is_empty() => {
+                format!("{error}: remove it, or write one as the finding shows it")
             }
-            None => {
-                let known: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-                match nearest(text, &known) {
-                    Some(near) => format!("is no code of a finding; did you mean {near}?"),
-                    None => {
-                        "is no code of a finding: remove it, or write one as the finding shows it".to_owned()
-                    }
-                }
-            }
+            Err(error) => error.to_string(),
         };
-        found.add(|| {
-            let field = field("acceptFindings").index(index);
-            (field, format!("{} {problem}", quoted(text)))
-        });
+        found.add(|| (field("acceptFindings").index(index), message));
     }
     found.finish()
 }

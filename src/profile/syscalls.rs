@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use super::finding::Version;
 use super::model::Architecture;
+use super::similar::similar;
 
 const TABLE: &str = include_str!("syscalls/table.txt");
 
@@ -118,29 +119,9 @@ pub fn nearest(text: &str) -> Vec<&'static str> {
     if let Some(call) = lookup(meant) {
         return vec![call.name];
     }
-    let length = meant.chars().count();
-    let most = (length / 3).clamp(1, 3);
-    let mut near: Vec<_> = names()
-        .filter_map(|name| {
-            let surplus = name.len().checked_sub(meant.len());
-            let is_part = length >= 4 && surplus.is_some_and(|surplus| surplus <= 3);
-            if is_part && (name.starts_with(meant) || name.ends_with(meant)) {
-                return Some((0, name));
-            }
-            if name.len().abs_diff(length) > most {
-                return None;
-            }
-            let edits = distance(meant, name);
-            (edits <= most && edits < length).then_some((edits, name))
-        })
-        .collect();
-    near.sort_unstable();
-    let closest = near.first().map_or(0, |(edits, _)| *edits);
-    near.into_iter()
-        .take_while(|(edits, _)| *edits == closest)
-        .take(MAX_NEAREST)
-        .map(|(_, name)| name)
-        .collect()
+    let mut near = similar(meant, names());
+    near.truncate(MAX_NEAREST);
+    near
 }
 
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
@@ -175,28 +156,6 @@ fn parse(table: &'static str) -> impl Iterator<Item = SystemCall> {
         }
         fields.next().is_none().then_some(call)
     })
-}
-
-/// Edits from one text to another, where two neighbours that changed places are one edit (optimal string
-/// alignment).
-fn distance(one: &str, other: &str) -> usize {
-    let one: Vec<char> = one.chars().collect();
-    let other: Vec<char> = other.chars().collect();
-    let mut second = vec![0; other.len() + 1];
-    let mut above: Vec<usize> = (0..=other.len()).collect();
-    for i in 0..one.len() {
-        let mut row = vec![i + 1];
-        for j in 0..other.len() {
-            let replaced = above[j] + usize::from(one[i] != other[j]);
-            let mut least = replaced.min(row[j] + 1).min(above[j + 1] + 1);
-            if i > 0 && j > 0 && one[i] == other[j - 1] && one[i - 1] == other[j] {
-                least = least.min(second[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        second = std::mem::replace(&mut above, row);
-    }
-    above[other.len()]
 }
 
 #[cfg(test)]
@@ -297,19 +256,5 @@ mod tests {
         assert_eq!(nearest("stat6"), ["stat64"]);
         assert!(nearest("clock_gettme").len() <= MAX_NEAREST);
         assert!(nearest(&"a".repeat(1_000_000)).is_empty());
-    }
-
-    #[test]
-    fn swapped_neighbours_are_one_edit() {
-        for (one, other, edits) in [
-            ("opne", "open", 1),
-            ("open", "open", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-            ("ca", "abc", 3),
-        ] {
-            assert_eq!(distance(one, other), edits, "{one} {other}");
-        }
     }
 }

@@ -669,3 +669,21 @@ fn what_a_file_holds_cannot_steer_a_terminal() {
         }
     }
 }
+
+#[test]
+fn a_code_to_explain_is_found_or_the_nearest_is_named() {
+    let explain = |code: &str| check(Path::new("."), &["--explain", code]);
+    let ran = explain("newer-syscall");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.starts_with("## newer-syscall\n"), "{}", ran.out);
+    for (wrong, said) in [
+        ("newer-sycall", "did you mean newer-syscall?"),
+        // The reason of a condition in status.
+        ("NewerSyscall", "did you mean newer-syscall?"),
+        ("frobnicate", "--explain all explains each"),
+    ] {
+        let ran = explain(wrong);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}

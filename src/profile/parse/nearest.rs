@@ -22,7 +22,7 @@ const DIGIT: usize = 3;
 /// a typo or two away. `None` where two are as near.
 ///
 /// The words that all names begin with count for nothing where they are missing or incomplete.
-pub(in super::super) fn nearest<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
+pub(super) fn nearest<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
     if text.is_empty() || text.len() > MAX_TEXT {
         return None;
     }

@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use super::super::finding::{Affected, Code, FieldPath, Software, Version, quoted};
 use super::super::model::{Architecture, Profile};
+use super::super::similar::did_you_mean;
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
 use super::actions::errno_of;
 use super::{Doc, Example, Found, Rule, denies, entries, field, listed};
@@ -32,11 +33,8 @@ fn unknown(profile: &Profile, found: &mut Found) {
                 continue;
             }
             found.add(|| {
-                let cure = match syscalls::nearest(name)[..] {
-                    [] => "write the name that is meant, or remove it".to_owned(),
-                    [only] => format!("did you mean {only}?"),
-                    [ref nearer @ .., last] => format!("did you mean {} or {last}?", nearer.join(", ")),
-                };
+                let cure = did_you_mean(&syscalls::nearest(name))
+                    .unwrap_or_else(|| "write the name that is meant, or remove it".to_owned());
                 let message = format!(
                     "{} is no system call, and runtimes ignore it without a word: {cure}",
                     quoted(name)
