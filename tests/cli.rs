@@ -442,6 +442,25 @@ fn install_tells_the_warnings_of_what_it_installs() {
 }
 
 #[test]
+fn install_takes_what_who_runs_it_accepts() {
+    let typo = GOOD.replace("read", "raed");
+    let profiles = folder(&[("typo.json", &typo)]);
+    let root = TempDir::new().unwrap();
+    let arguments = ["install", ".", "--seccomp-root", root.path().to_str().unwrap()];
+    let ran = callgate(profiles.path(), &arguments, "");
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.starts_with("refused    default/typo"), "{}", ran.out);
+
+    let accepting = [&arguments[..], &["--accept", "unknown-syscall"]].concat();
+    let ran = callgate(profiles.path(), &accepting, "");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.starts_with("installed  default/typo"), "{}", ran.out);
+    for part in ["note[unknown-syscall]", "(error by itself, accepted by --accept)"] {
+        assert!(ran.err.contains(part), "{}", ran.err);
+    }
+}
+
+#[test]
 fn install_says_how_to_get_a_seccomp_root_that_is_not_there() {
     let profiles = folder(&[("good.json", GOOD)]);
     let ran = callgate(

@@ -35,6 +35,7 @@ Examples:
   kubectl get scp -A -o yaml | callgate check -
   callgate check --explain unknown-syscall
   callgate check --deny not-portable profiles/  # for a cluster whose nodes differ
+  callgate check --deny lint --accept crun-errno-cache profile.json
   callgate check --format json profiles/*.json | jq '.files[] | select(.verdict != \"valid\")'
   callgate check --format sarif . > callgate.sarif  # for code scanning
 
@@ -53,9 +54,8 @@ pub(super) struct Args {
     /// Fail on findings of this class, too; may be given several times
     #[arg(long = "deny", value_enum, value_name = "CLASS")]
     denied: Vec<Deny>,
-    /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
-    #[arg(long = "listener-prefix", value_name = "DIR")]
-    listener_prefixes: Vec<String>,
+    #[command(flatten)]
+    proof: run::ProofArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -137,7 +137,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         run::print(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    run::with_prover(args.listener_prefixes.clone(), async |prover| {
+    run::with_prover(args.proof.clone(), async |prover| {
         let Given { files, unread, notes } = Given::read(&args.paths);
         let mut checked = Vec::new();
         for file in &files {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::profile::{Class, Code, Finding};
+use crate::profile::{AcceptedBy, Class, Code, Finding};
 use crate::text::printable;
 
 /// How loud it is.
@@ -16,10 +16,25 @@ pub(super) const fn level(class: Class) -> &'static str {
 
 /// What somebody took responsibility for, and how.
 pub(super) fn acceptance(finding: &Finding) -> Option<String> {
-    finding.accepted.then(|| {
-        let by_itself = level(finding.code.class());
-        format!("{by_itself} by itself, accepted by acceptFindings")
-    })
+    let by = match finding.accepted? {
+        AcceptedBy::Profile => "acceptFindings",
+        AcceptedBy::Caller => "--accept",
+    };
+    let by_itself = level(finding.code.class());
+    Some(format!("{by_itself} by itself, accepted by {by}"))
+}
+
+/// Reads a code that somebody may take responsibility for.
+pub(super) fn acceptable(text: &str) -> Result<Code, String> {
+    match text.parse::<Code>() {
+        Ok(code) if code.is_acceptable() => Ok(code),
+        Ok(_) => Err(
+            "nobody can accept it: such a profile cannot be read, compiled, loaded or allowed here; change the profile"
+                .to_owned(),
+        ),
+        Err(error) if error.near().is_empty() => Err(format!("{error}; write one as the finding shows it")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Which option of `check` and `install` bears on it. An agent has the same option, but who reads its finding
@@ -69,8 +84,30 @@ mod tests {
         let finding = Finding::new(Code::UnknownSyscall, FieldPath::root(), "no");
         assert_eq!(line("a", &finding), "a: error[unknown-syscall]: no");
         assert_eq!(
-            line("a", &finding.accept()),
+            line("a", &finding.clone().accept(AcceptedBy::Profile)),
             "a: note[unknown-syscall]: no (error by itself, accepted by acceptFindings)"
+        );
+        assert_eq!(
+            line("a", &finding.accept(AcceptedBy::Caller)),
+            "a: note[unknown-syscall]: no (error by itself, accepted by --accept)"
+        );
+    }
+
+    #[test]
+    fn what_nobody_may_accept_is_no_value_of_the_option() {
+        for code in Code::ALL {
+            let read = acceptable(code.as_str());
+            assert_eq!(read.is_ok(), code.is_acceptable(), "{read:?}");
+        }
+        assert!(
+            acceptable("unknown-sycall")
+                .unwrap_err()
+                .ends_with("did you mean unknown-syscall?")
+        );
+        assert!(
+            acceptable("frobnicate")
+                .unwrap_err()
+                .ends_with("write one as the finding shows it")
         );
     }
 

@@ -48,9 +48,8 @@ pub(super) struct Args {
     /// Namespace of an OCI JSON file, which names none; its name is that of the file
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
-    #[arg(long = "listener-prefix", value_name = "DIR")]
-    listener_prefixes: Vec<String>,
+    #[command(flatten)]
+    proof: run::ProofArgs,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -74,7 +73,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             args.folder.display()
         );
     }
-    run::with_prover(args.listener_prefixes.clone(), async |prover| {
+    run::with_prover(args.proof.clone(), async |prover| {
         let mut store = Store::open(&args.seccomp_root, Some(&Owner::Install)).map_err(explain)?;
         // What a crash or another hand left is mended first, so that "unchanged" below is true.
         store.repair()?;

@@ -11,7 +11,8 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::client;
+use super::{client, finding};
+use crate::profile::Code;
 use crate::proof::Prover;
 use crate::telemetry::{self, Health, LogFormat};
 use crate::testload::{self, ForkServer, Limits};
@@ -32,15 +33,33 @@ pub(super) fn once<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow
     outcome
 }
 
+/// What a profile is proven against beside the rules.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ProofArgs {
+    /// Accept findings of this code in every profile, as its acceptFindings would; may be given several times
+    #[arg(long = "accept", value_name = "CODE", value_parser = finding::acceptable)]
+    accepted: Vec<Code>,
+    /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
+    #[arg(long = "listener-prefix", value_name = "DIR")]
+    listener_prefixes: Vec<String>,
+}
+
 /// Starts the fork server, then runs a future with a prover on top of it. Must be called before any thread
 /// exists.
 pub(super) fn with_prover<T, F: Future<Output = anyhow::Result<T>>>(
-    listener_prefixes: Vec<String>,
+    args: ProofArgs,
     body: impl FnOnce(Prover) -> F,
 ) -> anyhow::Result<T> {
     let server =
         ForkServer::start(Limits::default()).context("cannot start the process that test-loads profiles")?;
-    once(async move { body(Prover::new(testload::Client::new(server), listener_prefixes)).await })
+    let ProofArgs {
+        accepted,
+        listener_prefixes,
+    } = args;
+    once(async move {
+        let prover = Prover::new(testload::Client::new(server), listener_prefixes);
+        body(prover.accepting(accepted)).await
+    })
 }
 
 /// What both daemons are told.
@@ -74,7 +93,12 @@ pub(super) fn with_daemon<F: Future<Output = anyhow::Result<()>>>(
         log_format,
     } = args;
     telemetry::init_logs(log_format);
-    with_prover(listener_prefixes, async move |prover| {
+    let proof = ProofArgs {
+        // For one profile its author accepts, and for all of a cluster nobody.
+        accepted: Vec::new(),
+        listener_prefixes,
+    };
+    with_prover(proof, async move |prover| {
         body(client::daemon(kubeconfig).await?, prover).await
     })
 }

@@ -122,8 +122,17 @@ pub struct Finding {
     pub witness: Option<String>,
     /// For whom it holds, where that is not everyone: what [`Class::NotPortable`] names.
     pub affects: &'static [Affected],
-    /// The author has taken responsibility for it.
-    pub accepted: bool,
+    /// Who has taken responsibility for it, if anybody has.
+    pub accepted: Option<AcceptedBy>,
+}
+
+/// Who takes responsibility for a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AcceptedBy {
+    /// The author of the profile, in its `acceptFindings`.
+    Profile,
+    /// Who had it proven.
+    Caller,
 }
 
 impl Finding {
@@ -137,7 +146,7 @@ impl Finding {
             message: message.into(),
             witness: None,
             affects: &[],
-            accepted: false,
+            accepted: None,
         }
     }
 
@@ -156,11 +165,11 @@ impl Finding {
         Self { affects, ..self }
     }
 
-    /// The same finding, as one that the author has taken responsibility for.
+    /// The same finding, as one that somebody has taken responsibility for.
     #[must_use]
-    pub fn accept(self) -> Self {
+    pub fn accept(self, by: AcceptedBy) -> Self {
         Self {
-            accepted: true,
+            accepted: Some(by),
             ..self
         }
     }
@@ -182,7 +191,7 @@ impl Finding {
     /// How much it matters: as much as its rule says, until it is accepted.
     #[must_use]
     pub const fn class(&self) -> Class {
-        if self.accepted {
+        if self.accepted.is_some() {
             Class::Accepted
         } else {
             self.code.class()
@@ -333,7 +342,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => Class::$class),+ }
             }
 
-            /// Whether the author of a profile may take responsibility for it (`spec.acceptFindings`): for what the
+            /// Whether anybody may take responsibility for it, such as the author (`spec.acceptFindings`): for what the
             /// rules say of a profile that can be read, compiled and loaded all the same.
             #[must_use]
             pub const fn is_acceptable(self) -> bool {
@@ -588,7 +597,7 @@ mod tests {
         assert!(!finding(Code::NewerSyscall).is_fatal());
         for code in [Code::UnknownSyscall, Code::NewerSyscall, Code::NoEffect] {
             assert_eq!(finding(code).class(), code.class());
-            let accepted = finding(code).accept();
+            let accepted = finding(code).accept(AcceptedBy::Profile);
             assert_eq!(accepted.class(), Class::Accepted);
             assert!(!accepted.is_fatal());
         }

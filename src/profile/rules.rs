@@ -18,7 +18,7 @@ mod reference;
 mod risk;
 mod shape;
 
-use super::finding::{Affected, Code, FieldPath, Finding};
+use super::finding::{AcceptedBy, Affected, Code, FieldPath, Finding};
 use super::model::{Action, Profile, ProfileSpec, Rule as Entry};
 #[cfg(test)]
 pub(crate) use arguments::multiplexer;
@@ -126,7 +126,7 @@ impl ProfileSpec {
     pub fn judge(&self, finding: Finding) -> Finding {
         let code = finding.code;
         if code.is_acceptable() && self.accept_findings.iter().any(|text| text == code.as_str()) {
-            finding.accept()
+            finding.accept(AcceptedBy::Profile)
         } else {
             finding
         }

@@ -687,3 +687,79 @@ fn a_code_to_explain_is_found_or_the_nearest_is_named() {
         assert!(ran.err.contains(said), "{}", ran.err);
     }
 }
+
+#[test]
+fn a_file_without_a_place_for_acceptances_can_be_accepted_from_outside() {
+    let typo = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+ "syscalls": [{"names": ["execve", "mkdri"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let config = format!(r#"{{"ociVersion": "1.2.0", "linux": {{"seccomp": {typo}}}}}"#);
+    // Accepts one of its two by itself.
+    let manifest = ACCEPTED.replace("mkdri", "mkdri, uprobe");
+    let folder = folder(&[
+        ("oci.json", typo),
+        ("config.json", &config),
+        ("manifest.yaml", &manifest),
+    ]);
+    let run = |arguments: &[&str]| {
+        check(
+            folder.path(),
+            &[arguments, &["--deny", "not-portable", "."]].concat(),
+        )
+    };
+
+    let plain = run(&[]);
+    assert_eq!(plain.code, 1, "{}", plain.out);
+    assert!(
+        plain
+            .out
+            .ends_with("3 profiles: 1 valid, 2 invalid; 1 denied finding, 1 accepted\n"),
+        "{}",
+        plain.out
+    );
+
+    let both = ["--accept", "unknown-syscall", "--accept", "newer-syscall"];
+    let human = run(&both);
+    assert_eq!(human.code, 0, "{}", human.out);
+    for part in [
+        "note[unknown-syscall]: syscalls[0].names[1]: ",
+        "note[unknown-syscall]: linux.seccomp.syscalls[0].names[1]: ",
+        "= note: error by itself, accepted by --accept",
+        "= note: error by itself, accepted by acceptFindings",
+        "= note: warning by itself, accepted by --accept",
+    ] {
+        assert!(human.out.contains(part), "{part} in {}", human.out);
+    }
+    assert!(
+        human.out.ends_with("3 profiles: 3 valid; 4 accepted\n"),
+        "{}",
+        human.out
+    );
+
+    let sarif = run(&[&both[..], &["--format", "sarif"]].concat());
+    let results = parsed(&sarif.out)["runs"][0]["results"].take();
+    let mut kinds: Vec<_> = results
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["suppressions"][0]["kind"].as_str().unwrap())
+        .collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["external", "external", "external", "inSource"]);
+}
+
+#[test]
+fn only_a_code_that_can_be_accepted_is_taken() {
+    let folder = folder(&[("good.json", GOOD), ("clash.json", CONTRADICTORY)]);
+    for (code, said) in [
+        ("unknown-sycall", "did you mean unknown-syscall?"),
+        ("frobnicate", "write one as the finding shows it"),
+        ("contradiction", "nobody can accept it"),
+    ] {
+        for arguments in [&["check"][..], &["install", "--seccomp-root", "."]] {
+            let accepting = [arguments, &["--accept", code, "."]].concat();
+            let ran = callgate(folder.path(), &accepting, "");
+            assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
+            assert!(ran.err.contains(said), "{}", ran.err);
+        }
+    }
+}

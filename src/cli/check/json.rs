@@ -89,7 +89,7 @@ fn document<'a>(report: &Report<'_>, one: &'a Checked<'_>) -> Document<'a> {
             .map(|finding| Finding {
                 code: finding.code.as_str(),
                 class: finding.class().as_str(),
-                accepted: finding.accepted,
+                accepted: finding.accepted.is_some(),
                 denied: report.denies(finding),
                 path: finding.field.as_str(),
                 line: finding.location.map(|location| location.line),

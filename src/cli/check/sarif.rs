@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::finding::{acceptance, help, level};
 use super::place::Places;
 use super::{Checked, Report};
-use crate::profile::{Code, Finding};
+use crate::profile::{AcceptedBy, Code, Finding};
 use crate::proof::Verdict;
 use crate::text::{chain, count, printable_json};
 
@@ -91,15 +91,19 @@ fn result(
         "message": {"text": message(finding)},
         "locations": [location],
         "suppressions": suppressions(finding),
-        "properties": {"profile": one.title(), "accepted": finding.accepted, "denied": is_denied},
+        "properties": {"profile": one.title(), "accepted": finding.accepted.is_some(), "denied": is_denied},
     })
 }
 
 /// Who took responsibility for it, if anybody did: an empty list says that nobody did, and is no different from none.
 /// Where one result has a list, all have (section 3.27.23).
 fn suppressions(finding: &Finding) -> Vec<Value> {
-    let suppressed = |justification| json!({"kind": "inSource", "justification": justification});
-    acceptance(finding).into_iter().map(suppressed).collect()
+    let kind = match finding.accepted {
+        None => return Vec::new(),
+        Some(AcceptedBy::Profile) => "inSource",
+        Some(AcceptedBy::Caller) => "external",
+    };
+    vec![json!({"kind": kind, "justification": acceptance(finding)})]
 }
 
 /// The message, and what else there is to say: SARIF has no place of its own for it.

@@ -657,11 +657,11 @@ fn what_the_author_accepts_stays_visible_and_is_no_longer_fatal() {
     assert!(
         findings
             .iter()
-            .all(|finding| finding.accepted && !finding.is_fatal())
+            .all(|finding| finding.accepted.is_some() && !finding.is_fatal())
     );
     // Another code accepts nothing of it.
     let findings = spec(&profile, &["errno-zero"]).findings();
-    assert!(findings.iter().all(|finding| !finding.accepted));
+    assert!(findings.iter().all(|finding| finding.accepted.is_none()));
     assert_eq!(findings.iter().filter(|finding| finding.is_fatal()).count(), 1);
 }
 
