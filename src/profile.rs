@@ -27,8 +27,8 @@ pub mod syscalls;
 pub use canonical::Canonical;
 pub use document::MAX_TEXT;
 pub use finding::{
-    AcceptedBy, Affected, Class, Code, FieldPath, Finding, Findings, InvalidVersion, Location, Software,
-    UnknownCode, Version,
+    AcceptedBy, Affected, Class, Code, FieldPath, Finding, Findings, InvalidSoftware, InvalidVersion,
+    Location, Software, UnknownCode, Version,
 };
 pub use model::{
     Action, Architecture, Condition, Digest, Errno, Flag, InvalidDigest, Operator, Profile, ProfileSpec,

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 
 use super::run;
 use super::source_files::{self, SourceFile};
-use crate::profile::{self, Class, Code, Finding, SourceDocument, SourceKind};
+use crate::profile::{self, Affected, Class, Code, Finding, SourceDocument, SourceKind};
 use crate::proof::{Prover, Verdict};
 use crate::text::count;
 
@@ -35,6 +35,7 @@ Examples:
   kubectl get scp -A -o yaml | callgate check -
   callgate check --explain unknown-syscall
   callgate check --deny not-portable profiles/  # for a cluster whose nodes differ
+  callgate check --deny not-portable --runtime runc@1.2 --runtime crun --runtime libseccomp@2.5 profiles/
   callgate check --deny lint --accept crun-errno-cache profile.json
   callgate check --format json profiles/*.json | jq '.files[] | select(.verdict != \"valid\")'
   callgate check --format sarif . > callgate.sarif  # for code scanning
@@ -54,6 +55,10 @@ pub(super) struct Args {
     /// Fail on findings of this class, too; may be given several times
     #[arg(long = "deny", value_enum, value_name = "CLASS")]
     denied: Vec<Deny>,
+    /// Leave out what does not concern this software: runc, crun, youki, libseccomp or linux; may be given several
+    /// times
+    #[arg(long = "runtime", value_name = "NAME[@VERSION]")]
+    present: Vec<Affected>,
     #[command(flatten)]
     proof: run::ProofArgs,
 }
@@ -142,7 +147,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut checked = Vec::new();
         for file in &files {
             for document in &file.documents {
-                checked.push(Checked::new(file, document, check(&prover, document).await));
+                let result = check(&prover, document).await;
+                checked.push(Checked::new(file, document, result, &args.present));
             }
         }
         let report = Report {
@@ -272,7 +278,13 @@ impl Report<'_> {
 }
 
 impl<'a> Checked<'a> {
-    fn new(file: &'a SourceFile, document: &'a SourceDocument, result: CheckResult) -> Self {
+    /// With what is found that concerns who runs this software.
+    fn new(
+        file: &'a SourceFile,
+        document: &'a SourceDocument,
+        result: CheckResult,
+        present: &[Affected],
+    ) -> Self {
         let mut one = Self {
             file,
             document,
@@ -284,6 +296,7 @@ impl<'a> Checked<'a> {
             Some(Verdict::Invalid(refused)) => refused.findings.to_vec(),
             Some(Verdict::Unknown(_)) | None => Vec::new(),
         };
+        findings.retain(|finding| finding.concerns(present));
         if let SourceDocument::Profile(profile) = document {
             for finding in &mut findings {
                 finding.location = finding.location.or_else(|| profile.locate(&finding.field));
@@ -355,7 +368,7 @@ mod tests {
         let file = source_files::read(&path).unwrap();
         let unknown = CheckResult::Judged(Box::new(Verdict::Unknown("no \u{1b}child".to_owned())));
         let report = Report {
-            checked: vec![Checked::new(&file, &file.documents[0], unknown)],
+            checked: vec![Checked::new(&file, &file.documents[0], unknown, &[])],
             unread: &[],
             denied: &[],
         };

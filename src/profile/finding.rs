@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::str::FromStr;
 
 use super::similar::{did_you_mean, similar};
-pub use affected::{Affected, InvalidVersion, Software, Version};
+pub use affected::{Affected, InvalidSoftware, InvalidVersion, Software, Version};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -163,6 +163,13 @@ impl Finding {
     #[must_use]
     pub fn affecting(self, affects: &'static [Affected]) -> Self {
         Self { affects, ..self }
+    }
+
+    /// Whether it concerns who runs these: it makes the profile Invalid, holds for everyone, or for one of them.
+    #[must_use]
+    pub fn concerns(&self, present: &[Affected]) -> bool {
+        let is_for_all = self.affects.is_empty() || self.is_fatal();
+        is_for_all || self.affects.iter().any(|affected| affected.concerns(present))
     }
 
     /// The same finding, as one that somebody has taken responsibility for.
@@ -601,6 +608,28 @@ mod tests {
             assert_eq!(accepted.class(), Class::Accepted);
             assert!(!accepted.is_fatal());
         }
+    }
+
+    #[test]
+    fn only_what_holds_for_some_alone_does_not_concern_others() {
+        const YOUKI: &[Affected] = &[Affected::always(Software::Youki)];
+        let finding = |code| Finding::new(code, FieldPath::root(), "why");
+        let runc = ["runc".parse().unwrap()];
+        let youki = ["runc".parse().unwrap(), "youki".parse().unwrap()];
+        for code in [Code::MaskedEqYouki, Code::CrunErrnoCache] {
+            assert!(finding(code).concerns(&runc));
+            assert!(!finding(code).affecting(YOUKI).concerns(&runc));
+            assert!(
+                !finding(code)
+                    .affecting(YOUKI)
+                    .accept(AcceptedBy::Profile)
+                    .concerns(&runc)
+            );
+            assert!(finding(code).affecting(YOUKI).concerns(&youki));
+            assert!(finding(code).affecting(YOUKI).concerns(&[]));
+        }
+        // Without it nobody would know why.
+        assert!(finding(Code::UnknownSyscall).affecting(YOUKI).concerns(&runc));
     }
 
     #[test]

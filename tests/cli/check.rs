@@ -763,3 +763,70 @@ fn only_a_code_that_can_be_accepted_is_taken() {
         }
     }
 }
+
+/// Something for each runtime, for libseccomp, and for everyone.
+const PARTIAL: &str = r#"{"defaultAction": "SCMP_ACT_ERRNO", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+ "syscalls": [{"names": ["execve", "uprobe"], "action": "SCMP_ACT_ALLOW"},
+ {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+ {"names": ["socket"], "action": "SCMP_ACT_ALLOW",
+  "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 1}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 2}]}]}"#;
+
+#[test]
+fn what_concerns_no_runtime_that_is_named_is_left_out() {
+    const ALL: [&str; 4] = [
+        "conditions-old-youki",
+        "crun-errno-cache",
+        "newer-flag",
+        "newer-syscall",
+    ];
+    let folder = folder(&[("a.json", PARTIAL)]);
+    for (named, found) in [
+        (&[][..], &ALL[..]),
+        (&["runc", "crun", "youki"], &ALL),
+        (&["runc"], &["newer-flag", "newer-syscall"]),
+        (&["runc@1.1"], &["newer-flag", "newer-syscall"]),
+        (&["runc@1.2"], &["newer-syscall"]),
+        (&["crun@1.6", "youki@0.7.0"], &["newer-syscall"]),
+        (&["runc@1.2", "crun"], &["crun-errno-cache", "newer-syscall"]),
+        (&["youki@0.6"], &["conditions-old-youki", "newer-syscall"]),
+        (
+            &["libseccomp@2.6.1"],
+            &["conditions-old-youki", "crun-errno-cache", "newer-flag"],
+        ),
+        (&["runc@1.2", "libseccomp@2.6.1", "linux@6"], &[]),
+    ] {
+        let named = named.iter().flat_map(|name| ["--runtime", name]);
+        let arguments: Vec<_> = named
+            .chain(["--deny", "not-portable", "--format", "json", "a.json"])
+            .collect();
+        let ran = check(folder.path(), &arguments);
+        let file = parsed(&ran.out)["files"][0].take();
+        let mut codes: Vec<_> = file["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| finding["code"].as_str().unwrap())
+            .collect();
+        codes.sort_unstable();
+        assert_eq!(codes, found, "{arguments:?}");
+        assert_eq!(file["findingsTotal"], found.len());
+        let is_denied = found.iter().any(|code| *code != "crun-errno-cache");
+        assert_eq!(ran.code, i32::from(is_denied), "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_runtime_that_is_not_known_is_told_with_those_that_are() {
+    for (wrong, said) in [
+        (
+            "containerd",
+            "write runc, crun, youki, libseccomp or Linux with or without a version",
+        ),
+        ("runc@latest", "\"latest\" is no version"),
+        ("runc@", "\"\" is no version"),
+    ] {
+        let ran = callgate(Path::new("."), &["check", "--runtime", wrong, "-"], GOOD);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}

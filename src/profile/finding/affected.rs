@@ -17,6 +17,19 @@ impl Version {
     pub const fn new(major: u16, minor: u16, micro: u16) -> Self {
         Self { major, minor, micro }
     }
+
+    /// The version that a text writes, and the first after all that begin like it: 1.1 and 1.2 for `1.1`, 2.5.4 and
+    /// 2.5.5 for `2.5.4`. `None` stands for no such version, because numbers end.
+    fn series(text: &str) -> Result<(Self, Option<Self>), InvalidVersion> {
+        let first: Self = text.parse()?;
+        let Self { major, minor, micro } = first;
+        let next = match text.split('.').count() {
+            1 => major.checked_add(1).map(|major| Self::new(major, 0, 0)),
+            2 => minor.checked_add(1).map(|minor| Self::new(major, minor, 0)),
+            _ => micro.checked_add(1).map(|micro| Self::new(major, minor, micro)),
+        };
+        Ok((first, next))
+    }
 }
 
 impl fmt::Display for Version {
@@ -89,6 +102,12 @@ impl Software {
         }
     }
 
+    /// The software of this name, in whatever case.
+    fn named(name: &str) -> Option<Self> {
+        let is_named = |software: &&Self| software.as_str().eq_ignore_ascii_case(name);
+        Self::ALL.iter().find(is_named).copied()
+    }
+
     /// Whether it is a container runtime. What concerns libseccomp or the kernel concerns every runtime.
     #[must_use]
     pub const fn is_runtime(self) -> bool {
@@ -142,6 +161,68 @@ impl Affected {
     #[must_use]
     pub fn contains(&self, version: Version) -> bool {
         self.from.is_none_or(|from| from <= version) && self.before.is_none_or(|before| version < before)
+    }
+
+    /// Whether it is any of these. What is not named may be there in every version; but where runtimes are named, there
+    /// are no others.
+    #[must_use]
+    pub fn concerns(&self, present: &[Self]) -> bool {
+        let named = || present.iter().filter(|one| one.software == self.software);
+        if named().next().is_some() {
+            return named().any(|one| self.overlaps(one));
+        }
+        let is_complete = self.software.is_runtime() && present.iter().any(|one| one.software.is_runtime());
+        !is_complete
+    }
+
+    /// Whether a version is one of both.
+    fn overlaps(&self, other: &Self) -> bool {
+        let ends_after = |one: &Self, other: &Self| {
+            let pair = one.before.zip(other.from);
+            pair.is_none_or(|(before, from)| from < before)
+        };
+        self.software == other.software && ends_after(self, other) && ends_after(other, self)
+    }
+}
+
+/// A text that names no software, or no version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSoftware {
+    /// The name is none.
+    #[error("{0:?} is not known: write {known} with or without a version, as in runc@1.1", known = known())]
+    Name(String),
+    /// What follows `@` is no version.
+    #[error(transparent)]
+    Version(#[from] InvalidVersion),
+}
+
+fn known() -> String {
+    let names: Vec<_> = Software::ALL.iter().map(|software| software.as_str()).collect();
+    match names.split_last() {
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+impl FromStr for Affected {
+    type Err = InvalidSoftware;
+
+    /// `runc`, which is every version, or `runc@1.1`, which is each that begins so.
+    fn from_str(text: &str) -> Result<Self, InvalidSoftware> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let unknown = || InvalidSoftware::Name(name.chars().take(64).collect());
+        let software = Software::named(name).ok_or_else(unknown)?;
+        let Some(version) = version else {
+            return Ok(Self::always(software));
+        };
+        let (first, next) = Version::series(version)?;
+        Ok(Self {
+            before: next,
+            ..Self::since(software, first)
+        })
     }
 }
 
@@ -199,6 +280,90 @@ mod tests {
         assert_eq!(old.to_string(), "runc before 1.2");
         assert_eq!(new.to_string(), "crun from 1.2");
         assert_eq!(Affected::always(Software::Youki).to_string(), "youki");
+    }
+
+    fn present(texts: &[&str]) -> Vec<Affected> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_named_version_is_each_that_begins_so() {
+        for (text, shown) in [
+            ("runc", "runc"),
+            ("LINUX@6", "Linux from 6.0 before 7.0"),
+            ("runc@1.1", "runc from 1.1 before 1.2"),
+            ("libseccomp@2.5.4", "libseccomp from 2.5.4 before 2.5.5"),
+            ("crun@65535", "crun from 65535.0"),
+        ] {
+            assert_eq!(text.parse::<Affected>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_software_or_no_version_is_told_with_what_is_known() {
+        let told = |text: &str| text.parse::<Affected>().unwrap_err().to_string();
+        assert_eq!(
+            told("containerd@2"),
+            "\"containerd\" is not known: write runc, crun, youki, libseccomp or Linux with or without a version, as in \
+             runc@1.1"
+        );
+        for text in ["", "@", "@1.1", "runc 1.1", "runc=1"] {
+            assert!(told(text).contains("is not known"), "{text:?}");
+        }
+        for text in [
+            "runc@",
+            "runc@v1",
+            "runc@1.1@2",
+            "runc@latest",
+            "linux@6.18.0-rc1",
+        ] {
+            assert!(told(text).contains("is no version"), "{text:?}");
+        }
+        assert!(told(&"\u{1b}".repeat(100_000)).len() < 1_000);
+    }
+
+    #[test]
+    fn what_concerns_a_runtime_concerns_who_runs_it_at_that_version() {
+        let (old, since) = (Version::new(1, 1, 15), Version::new(1, 5, 0));
+        let before = Affected::before(Software::Runc, old);
+        for (named, concerned) in [
+            (&[][..], true),
+            (&["runc"], true),
+            (&["runc@1.0"], true),
+            (&["runc@1.1.14"], true),
+            (&["runc@1.1.15"], false),
+            // Some of them are older.
+            (&["runc@1.1"], true),
+            (&["runc@1"], true),
+            (&["runc@1.2"], false),
+            (&["runc@1.2", "runc@1.1.3"], true),
+            (&["crun"], false),
+            (&["crun", "runc@1.1.2"], true),
+            // Says nothing of runtimes.
+            (&["libseccomp@2.5", "linux@6.1"], true),
+        ] {
+            assert_eq!(before.concerns(&present(named)), concerned, "{named:?}");
+        }
+        let from = Affected::since(Software::Crun, since);
+        assert!(from.concerns(&present(&["crun@1.5.0"])));
+        assert!(from.concerns(&present(&["crun@1"])));
+        assert!(!from.concerns(&present(&["crun@1.4"])));
+        assert!(!Affected::always(Software::Youki).concerns(&present(&["runc", "crun"])));
+    }
+
+    #[test]
+    fn what_concerns_the_libseccomp_or_the_kernel_concerns_every_runtime() {
+        let libseccomp = Affected::before(Software::Libseccomp, Version::new(2, 6, 0));
+        for (named, concerned) in [
+            (&["runc"][..], true),
+            (&["libseccomp"], true),
+            (&["libseccomp@2.5"], true),
+            (&["libseccomp@2.6"], false),
+            (&["runc", "libseccomp@2.6"], false),
+            (&["linux@6.1"], true),
+        ] {
+            assert_eq!(libseccomp.concerns(&present(named)), concerned, "{named:?}");
+        }
     }
 
     #[test]

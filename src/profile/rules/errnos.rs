@@ -1,6 +1,6 @@
 //! Errnos, of entries and by default.
 
-use super::super::finding::{Code, FieldPath};
+use super::super::finding::{Affected, Code, FieldPath, Software, Version};
 use super::super::model::{Action, Errno, Profile};
 use super::{Doc, Example, Found, Rule, entries, field};
 
@@ -114,10 +114,11 @@ pub(super) const CRUN_CACHE: Rule = Rule {
 
 /// Once for a profile: all its errnos share the fate.
 fn crun_cache(profile: &Profile, found: &mut Found) {
+    const CRUN: &[Affected] = &[Affected::since(Software::Crun, Version::new(1, 7, 0))];
     let first = entries(profile).find(|(_, entry)| entry.errno_ret.is_some());
     if let Some((path, _)) = first {
         let message = "crun since 1.7 takes the filter of the version before if nothing but an errnoRet is changed: \
                        change another part of the profile with it";
-        found.add(|| (path.key("errnoRet"), message.to_owned()));
+        found.add_for(CRUN, || (path.key("errnoRet"), message.to_owned()));
     }
 }
