@@ -204,8 +204,7 @@ impl<'a> Meaning<'a> {
         };
         let message = format!(
             "{call} gets {actual} from the compiled filter, and the profile says {expected}: libseccomp does not \
-             compile this combination of conditions right. Use fewer conditions on this call, or \
-             SCMP_CMP_EQ and SCMP_CMP_MASKED_EQ in place of the others"
+             compile this combination of conditions right"
         );
         let syscalls = FieldPath::root().key("syscalls");
         let field = match mentions.first() {

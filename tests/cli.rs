@@ -258,7 +258,7 @@ fn a_listener_path_is_refused_unless_its_directory_is_allowed() {
     assert_eq!(refused.code, 1);
     for part in [
         "error[listener-not-allowed]: listenerPath",
-        "help: --listener-prefix DIR allows sockets beneath DIR",
+        "= help: Allow the directory: controller, agent, install and check take --listener-prefix DIR.",
     ] {
         assert!(refused.out.contains(part), "{}", refused.out);
     }

@@ -281,8 +281,8 @@ impl From<Refused> for Judged {
             None => ("Invalid".to_owned(), String::new()),
             Some((cause, more)) => {
                 let mut message = match cause.field.as_str() {
-                    "" => cause.message.clone(),
-                    field => format!("{field}: {}", cause.message),
+                    "" => cause.sentence(),
+                    field => format!("{field}: {}", cause.sentence()),
                 };
                 if more > 0 {
                     message = format!("{message} (and {more} more)");

@@ -1,7 +1,5 @@
 //! What the command line says of a finding beside its message.
 
-use std::fmt::Write as _;
-
 use crate::profile::{AcceptedBy, Class, Code, Finding};
 use crate::text::printable;
 
@@ -37,31 +35,19 @@ pub(super) fn acceptable(text: &str) -> Result<Code, String> {
     }
 }
 
-/// Which option of `check` and `install` bears on it. An agent has the same option, but who reads its finding
-/// is not who runs it.
-pub(super) fn help(code: Code) -> Option<&'static str> {
-    (code == Code::ListenerNotAllowed).then_some("--listener-prefix DIR allows sockets beneath DIR")
-}
-
-/// On one line, after the place: `web.yaml:7:5: error[unknown-key]: spec.arg: unknown key`. What there is to add
-/// stands in brackets.
+/// On one line, after the place: `web.yaml:7:5: error[unknown-key]: spec.arg: unknown key`.
 pub(super) fn line(place: &str, finding: &Finding) -> String {
     let field = match finding.field.as_str() {
         "" => String::new(),
         field => format!("{field}: "),
     };
-    let mut line = format!(
-        "{place}: {}[{}]: {field}{}",
+    let accepted = acceptance(finding).map_or_else(String::new, |how| format!(" ({how})"));
+    printable(&format!(
+        "{place}: {}[{}]: {field}{}{accepted}",
         level(finding.class()),
         finding.code,
-        finding.message
-    );
-    let additions = [help(finding.code).map(str::to_owned), acceptance(finding)];
-    for addition in additions.into_iter().flatten() {
-        // Writing to a String cannot fail.
-        let _ = write!(line, " ({addition})");
-    }
-    printable(&line)
+        finding.sentence()
+    ))
 }
 
 #[cfg(test)]
@@ -81,15 +67,15 @@ mod tests {
 
     #[test]
     fn an_accepted_finding_is_no_error_and_says_who_accepted_it() {
-        let finding = Finding::new(Code::UnknownSyscall, FieldPath::root(), "no");
-        assert_eq!(line("a", &finding), "a: error[unknown-syscall]: no");
+        let finding = Finding::new(Code::ErrnoMisplaced, FieldPath::root(), "no");
+        assert_eq!(line("a", &finding), "a: error[errno-misplaced]: no");
         assert_eq!(
             line("a", &finding.clone().accept(AcceptedBy::Profile)),
-            "a: note[unknown-syscall]: no (error by itself, accepted by acceptFindings)"
+            "a: note[errno-misplaced]: no (error by itself, accepted by acceptFindings)"
         );
         assert_eq!(
             line("a", &finding.accept(AcceptedBy::Caller)),
-            "a: note[unknown-syscall]: no (error by itself, accepted by --accept)"
+            "a: note[errno-misplaced]: no (error by itself, accepted by --accept)"
         );
     }
 
@@ -112,13 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn the_option_that_would_allow_a_listener_is_named() {
+    fn the_cure_stands_in_the_line() {
         let finding = Finding::new(Code::ListenerNotAllowed, FieldPath::root(), "no");
-        assert!(line("a", &finding).ends_with("no (--listener-prefix DIR allows sockets beneath DIR)"));
-        assert!(
-            Code::ALL
-                .iter()
-                .all(|code| help(*code).is_some() == (*code == Code::ListenerNotAllowed))
-        );
+        let line = line("a", &finding);
+        assert!(line.starts_with("a: error[listener-not-allowed]: no. "), "{line}");
+        assert!(line.contains("--listener-prefix"), "{line}");
     }
 }

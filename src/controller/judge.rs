@@ -178,7 +178,7 @@ fn blame(first: &Finding, more: usize) -> String {
     } else {
         format!(" ({more} more in status.findings)")
     };
-    format!("{place}{}{rest}", cut(&first.message, MAX_MESSAGE))
+    format!("{place}{}{rest}", cut(&first.sentence(), MAX_MESSAGE))
 }
 
 fn praise(findings: usize) -> String {
@@ -201,7 +201,7 @@ fn listed(found: &[Finding]) -> (Vec<StatusFinding>, u32) {
             code: finding.code.as_str().to_owned(),
             class: finding.class().as_str().to_owned(),
             field: cut(finding.field.as_str(), MAX_FIELD),
-            message: cut(&finding.message, MAX_MESSAGE),
+            message: cut(&finding.sentence(), MAX_MESSAGE),
         })
         .collect();
     (listed, u32::try_from(found.len()).unwrap_or(u32::MAX))

@@ -38,7 +38,7 @@ pub enum CompileError {
     /// Not even tried.
     #[error(
         "the profile asks for {0} comparisons (names × conditions × architectures); at most {MAX_COST} are \
-         tried. Give calls that share their conditions one entry, and list only the architectures in use"
+         tried"
     )]
     TooCostly(u64),
     /// The profile's own doing.
@@ -50,9 +50,7 @@ pub enum CompileError {
         message: String,
     },
     /// The kernel would not take the program.
-    #[error(
-        "the compiled filter is not one that the kernel takes: {0}. Name fewer calls, values or architectures"
-    )]
+    #[error("the compiled filter is not one that the kernel takes: {0}")]
     Program(#[from] InvalidProgram),
     /// Memory ran out, whoever took it.
     #[error("libseccomp ran out of memory")]

@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 8_000_000;
 
 /// The diagrams would take more memory or time than a profile is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the conditions on one call, taken together, are too complex to prove: use fewer, or simpler ones")]
+#[error("the conditions on one call, taken together, are too complex to prove")]
 pub struct TooComplex;
 
 impl TooComplex {

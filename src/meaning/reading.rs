@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
             let field = names
                 .first()
                 .map_or_else(|| path(entry), |index| path(entry).key("names").index(*index));
-            let message = format!("other entries already answer {what} like this: remove what stands twice");
+            let message = format!("other entries already answer {what} like this");
             self.find(Code::RedundantEntry, entry, field, message, None);
         }
         let mut findings: Vec<_> = self.found.into_iter().collect();
@@ -114,15 +114,13 @@ impl<'a> Reader<'a> {
         for (entry, rule) in profile.syscalls.iter().enumerate() {
             let args = path(entry).key("args");
             if conditions(self.diagrams, rule, None, Width::Bits64)? == Node::NEVER {
-                let message =
-                    "no call meets the conditions of this entry, so it does nothing: correct or remove it";
+                let message = "no call meets the conditions of this entry, so it does nothing";
                 self.find(Code::NeverMatches, entry, args, message, None);
                 continue;
             }
             for (index, one) in rule.args.iter().enumerate() {
                 if condition(self.diagrams, one, Width::Bits64)? == Node::ALWAYS {
-                    let message =
-                        "every value meets this condition, so it does nothing: correct or remove it";
+                    let message = "every value meets this condition, so it does nothing";
                     self.find(Code::AlwaysHolds, entry, args.index(index), message, None);
                 }
             }
@@ -225,7 +223,7 @@ impl<'a> Reader<'a> {
             }
         }
         let message = format!(
-            "{} is the default action, so this entry does nothing: remove it",
+            "{} is the default action, so this entry does nothing",
             self.default
         );
         self.find(Code::DefaultEntry, entry, path(entry), message, None);
@@ -236,7 +234,7 @@ impl<'a> Reader<'a> {
         let call = self.show(site, arguments);
         let message = format!(
             "{call} gets {} here and {} from syscalls[{other}]: entries have no order, and libseccomp keeps one answer \
-             or fails. Give each call one answer, by conditions that exclude each other",
+             or fails",
             self.answers[entry], self.answers[other]
         );
         self.find(

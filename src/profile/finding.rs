@@ -116,7 +116,7 @@ pub struct Finding {
     pub field: FieldPath,
     /// Where in the file; `None` for what came from the API server.
     pub location: Option<Location>,
-    /// The value, the reason and the cure, for a person.
+    /// The value and the reason, for a person; and the cure, unless [`Finding::help`] says it.
     pub message: String,
     /// A call that shows it, where there is one: `socket(0x26, 0x0)`.
     pub witness: Option<String>,

@@ -35,8 +35,7 @@ pub(super) fn compiled(ended: &Ended, said: Option<&[u8]>, again: bool, limits: 
             return Next::Again;
         }
         let message = format!(
-            "libseccomp {what}, twice: container runtimes would, too. Some sets of conditions on one call do \
-             that; name fewer calls, or write their conditions in another way"
+            "libseccomp {what}, twice: container runtimes would, too. Some sets of conditions on one call do that"
         );
         Next::Answer(Outcome::refused(Code::CompileExhausted, message))
     };

@@ -209,6 +209,11 @@ fn json_tells_verdict_digest_size_and_findings_with_their_places() {
             .unwrap()
             .contains("--listener-prefix")
     );
+    // The message says it as well, for the very key.
+    assert_eq!(
+        web["findings"][0]["help"],
+        "Write the key that the message suggests."
+    );
     let missing = file("missing.json");
     assert_eq!(
         (&missing["valid"], &missing["line"]),
@@ -271,6 +276,11 @@ fn sarif_results_name_their_rule_level_place_and_field() {
     );
     let rule = with(&run["tool"]["driver"]["rules"], "id", "newer-syscall");
     assert_eq!(rule["defaultConfiguration"]["level"], "warning");
+    for rule in rules {
+        for text in ["fullDescription", "help"] {
+            assert!(rule[text]["text"].as_str().unwrap().ends_with('.'), "{rule:#}");
+        }
+    }
 
     // What could not be read is not lost.
     let invocation = &run["invocations"][0];
@@ -829,4 +839,27 @@ fn a_runtime_that_is_not_known_is_told_with_those_that_are() {
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
         assert!(ran.err.contains(said), "{}", ran.err);
     }
+}
+
+#[test]
+fn the_cure_is_shown_once() {
+    let folder = folder(&[("clash.json", CONTRADICTORY), ("web.yaml", MANIFEST)]);
+    let cure = "Give each call one answer: write conditions";
+    let human = check(folder.path(), &["clash.json"]);
+    assert!(
+        human.out.contains(&format!("\n  = help: {cure}")),
+        "{}",
+        human.out
+    );
+    assert_eq!(human.out.matches("one answer:").count(), 1, "{}", human.out);
+    // The message asks whether another key is meant.
+    let human = check(folder.path(), &["web.yaml"]);
+    assert!(human.out.contains("did you mean args?"), "{}", human.out);
+    assert!(!human.out.contains("= help:"), "{}", human.out);
+
+    let sarif = check(folder.path(), &["--format", "sarif", "clash.json"]);
+    let results = parsed(&sarif.out)["runs"][0]["results"].take();
+    let result = with(&results, "ruleId", "contradiction");
+    let text = result["message"]["text"].as_str().unwrap();
+    assert_eq!(text.matches(cure).count(), 1, "{text}");
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::super::finding::{acceptance, help, level};
+use super::super::finding::{acceptance, level};
 use super::place::Places;
 use super::{Checked, Report};
 use crate::profile::{Class, Finding};
@@ -152,7 +152,7 @@ fn annotated(report: &Report<'_>, one: &Checked<'_>, finding: &Finding, places: 
     if let Some(call) = witness.filter(|call| !message.contains(call.as_str())) {
         group = group.element(Level::NOTE.with_name("call").message(call));
     }
-    if let Some(help) = help(finding.code) {
+    if let Some(help) = finding.help() {
         group = group.element(Level::HELP.message(help));
     }
     if is_denied {

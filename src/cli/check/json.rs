@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::super::finding::help;
 use super::{Checked, Report, Unread};
 use crate::proof::Verdict;
 use crate::text::{chain, printable_json};
@@ -44,7 +43,7 @@ struct Finding<'a> {
     line: Option<usize>,
     column: Option<usize>,
     message: &'a str,
-    help: Option<&'static str>,
+    help: &'static str,
     witness: Option<&'a str>,
 }
 
@@ -95,7 +94,7 @@ fn document<'a>(report: &Report<'_>, one: &'a Checked<'_>) -> Document<'a> {
                 line: finding.location.map(|location| location.line),
                 column: finding.location.map(|location| location.column),
                 message: &finding.message,
-                help: help(finding.code),
+                help: finding.code.cure(),
                 witness: finding.witness.as_deref(),
             })
             .collect(),

@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 
 use serde_json::{Value, json};
 
-use super::super::finding::{acceptance, help, level};
+use super::super::finding::{acceptance, level};
 use super::place::Places;
 use super::{Checked, Report};
 use crate::profile::{AcceptedBy, Code, Finding};
@@ -54,6 +54,8 @@ fn rule(code: Code) -> Value {
         "id": code.as_str(),
         "name": code.reason(),
         "shortDescription": {"text": code.as_str().replace('-', " ")},
+        "fullDescription": {"text": code.meaning()},
+        "help": {"text": code.cure()},
         "defaultConfiguration": {"level": level(code.class())},
         "properties": {"class": code.class().as_str()},
     })
@@ -106,17 +108,14 @@ fn suppressions(finding: &Finding) -> Vec<Value> {
     vec![json!({"kind": kind, "justification": acceptance(finding)})]
 }
 
-/// The message, and what else there is to say: SARIF has no place of its own for it.
+/// The message and the cure, and a call that shows it: SARIF has no place of its own for them.
 fn message(finding: &Finding) -> String {
-    let mut text = finding.message.clone();
+    let mut text = finding.sentence();
     // Writing to a String cannot fail.
     if let Some(call) = &finding.witness
         && !text.contains(call.as_str())
     {
         let _ = write!(text, " (call: {call})");
-    }
-    if let Some(help) = help(finding.code) {
-        let _ = write!(text, " ({help})");
     }
     text
 }
@@ -198,9 +197,8 @@ mod tests {
 
     #[test]
     fn a_witness_is_told_unless_the_message_does() {
-        let finding = |message: &str| {
-            Finding::new(Code::Contradiction, FieldPath::root(), message).shown_by("socket(0x26)")
-        };
+        let finding =
+            |message: &str| Finding::new(Code::BadValue, FieldPath::root(), message).shown_by("socket(0x26)");
         assert_eq!(
             message(&finding("two answers")),
             "two answers (call: socket(0x26))"

@@ -33,12 +33,13 @@ fn unknown(profile: &Profile, found: &mut Found) {
                 continue;
             }
             found.add(|| {
-                let cure = did_you_mean(&syscalls::nearest(name))
-                    .unwrap_or_else(|| "write the name that is meant, or remove it".to_owned());
-                let message = format!(
-                    "{} is no system call, and runtimes ignore it without a word: {cure}",
+                let mut message = format!(
+                    "{} is no system call, and runtimes ignore it without a word",
                     quoted(name)
                 );
+                if let Some(question) = did_you_mean(&syscalls::nearest(name)) {
+                    message = format!("{message}: {question}");
+                }
                 (path.key("names").index(index), message)
             });
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::finding::{Class, Code};
+use super::super::finding::{Class, Code, Finding};
 use super::{Doc, Example, RULES};
 
 /// Of codes that are found by no rule: while reading, by the installation, or by a proof.
@@ -141,8 +141,8 @@ const OTHERS: &[(Code, Doc)] = &[
             why: "The container runtime connects to the socket as root on the node, and sends it the author's \
                   listenerMetadata. Whoever may write profiles could speak to any socket of the host.",
             evidence: "runc 1.5.2 connects as uid 0 in the host's mount namespace, also to a socket with mode 0600.",
-            cure: "Ask who runs Callgate to allow the directory: --listener-prefix of controller, agent, install and \
-                   check.",
+            cure: "Allow the directory: controller, agent, install and check take --listener-prefix DIR. In a cluster, \
+                   ask who runs Callgate.",
             example: None,
         },
     ),
@@ -276,7 +276,7 @@ const OTHERS: &[(Code, Doc)] = &[
         Doc {
             why: "Runtimes use libseccomp in the same way, and no container would start.",
             evidence: "libseccomp's own error is in the message.",
-            cure: "What the message says of the entry.",
+            cure: "Change what the message names, as it says.",
             example: None,
         },
     ),
@@ -286,7 +286,7 @@ const OTHERS: &[(Code, Doc)] = &[
             why: "A runtime that compiles the profile would hang or crash as well. Two entries suffice for that.",
             evidence: "Tried twice, in a process with limits on time and memory. libseccomp up to 2.6.1 loops for ever \
                        over some pairs of conditions on two arguments.",
-            cure: "Write the conditions in another way: equal values rather than ranges, one argument rather than two.",
+            cure: "Name fewer calls, or write their conditions in another way: equal values rather than ranges, one argument rather than two.",
             example: None,
         },
     ),
@@ -304,11 +304,57 @@ const OTHERS: &[(Code, Doc)] = &[
         Doc {
             why: "No container would start on this kernel.",
             evidence: "seccomp(2) answered EINVAL.",
-            cure: "What the message says.",
+            cure: "Do without the flag or the action that the message is about, or use a newer kernel.",
             example: None,
         },
     ),
 ];
+
+/// Of these the message says what is wrong and why, and the cure is what the reference says. All others say in their
+/// message what to do about the very value, and the cure would be that again, in general.
+const CURED_BY_REFERENCE: &[Code] = &[
+    Code::TooLarge,
+    Code::ListenerNotAllowed,
+    Code::UnknownSyscall,
+    Code::MultiplexedCall,
+    Code::RiskySyscall,
+    Code::Contradiction,
+    Code::Miscompiled,
+    Code::TooComplex,
+    Code::NeverMatches,
+    Code::AlwaysHolds,
+    Code::RedundantEntry,
+    Code::DefaultEntry,
+    Code::CompileExhausted,
+    Code::FilterTooLarge,
+];
+
+impl Code {
+    /// What to do about such a finding, in whole sentences.
+    #[must_use]
+    pub fn cure(self) -> &'static str {
+        doc(self).map_or("", |doc| doc.cure)
+    }
+}
+
+impl Finding {
+    /// The cure, where the message does not say it and nobody has accepted the finding.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        let is_wanted = self.accepted.is_none() && CURED_BY_REFERENCE.contains(&self.code);
+        is_wanted.then(|| self.code.cure())
+    }
+
+    /// The value, the reason and the cure, for where there is one place for all.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self.help() {
+            None => self.message.clone(),
+            Some(help) if self.message.ends_with(['.', '?', ')']) => format!("{} {help}", self.message),
+            Some(help) => format!("{}. {help}", self.message),
+        }
+    }
+}
 
 fn doc(code: Code) -> Option<&'static Doc> {
     let of_rule = RULES.iter().find(|rule| rule.code == code).map(|rule| &rule.doc);
@@ -395,7 +441,7 @@ and 2.6.1. runc and crun decide what is invalid; of youki is told where it diffe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{SourceDocument, read};
+    use crate::profile::{AcceptedBy, FieldPath, SourceDocument, read};
 
     #[test]
     fn every_code_is_explained_once() {
@@ -407,7 +453,27 @@ mod tests {
             for part in ["**Why:** ", "**Evidence:** ", "**Cure:** "] {
                 assert!(text.contains(part), "{code}: {text}");
             }
+            let cure = code.cure();
+            assert!(cure.ends_with(['.', ')']), "{code}: {cure}");
         }
+    }
+
+    #[test]
+    fn the_cure_is_told_once() {
+        let finding = |code, message: &str| Finding::new(code, FieldPath::root(), message);
+        let cure = Code::Contradiction.cure();
+        let two = finding(Code::Contradiction, "two answers");
+        assert_eq!(two.help(), Some(cure));
+        assert_eq!(two.sentence(), format!("two answers. {cure}"));
+        assert_eq!(two.accept(AcceptedBy::Profile).sentence(), "two answers");
+        let typo = finding(Code::UnknownSyscall, "did you mean open?");
+        assert_eq!(
+            typo.sentence(),
+            format!("did you mean open? {}", Code::UnknownSyscall.cure())
+        );
+        let twice = finding(Code::DuplicateKey, "twice: remove one");
+        assert_eq!(twice.help(), None);
+        assert_eq!(twice.sentence(), "twice: remove one");
     }
 
     #[test]

@@ -371,8 +371,8 @@ fn a_name_that_is_none_is_bad_and_one_that_no_call_has_unknown() {
         ("3read", "did you mean "),
         ("re-ad", "did you mean "),
         ("réad", "did you mean "),
-        ("frobnicate", "write the name that is meant"),
-        (&longest, "write the name that is meant"),
+        ("frobnicate", "without a word"),
+        (&longest, "without a word"),
     ] {
         profile.syscalls[1] = entry(Action::Log, &["read", name]);
         found(&profile, Code::UnknownSyscall, "syscalls[1].names[1]");
