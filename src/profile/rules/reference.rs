@@ -318,6 +318,7 @@ const CURED_BY_REFERENCE: &[Code] = &[
     Code::UnknownSyscall,
     Code::MultiplexedCall,
     Code::RiskySyscall,
+    Code::NotifyAtStart,
     Code::Contradiction,
     Code::Miscompiled,
     Code::TooComplex,
@@ -429,7 +430,8 @@ Each code is of one class:
 
 - **invalid**: the specification forbids it, or no supported runtime does what is written, or no container can start
   under it. The profile is not installed. Where an entry says so, the author can take responsibility:
-  `acceptFindings: [CODE]` in the spec keeps the finding visible, and the profile valid.
+  `acceptFindings: [CODE]` in the spec keeps the finding visible, and the profile valid. `--accept CODE` of `check` and
+  `install` does so for files that have no spec.
 - **not-portable**: the profile is right here, and named runtimes or versions do something else. It is installed.
 - **lint**: allowed, and probably not meant. It is installed.
 
