@@ -443,7 +443,7 @@ fn install_tells_the_warnings_of_what_it_installs() {
 
 #[test]
 fn install_takes_what_who_runs_it_accepts() {
-    let typo = GOOD.replace("read", "raed");
+    let typo = GOOD.replace(r#""read""#, r#""read", "raed""#);
     let profiles = folder(&[("typo.json", &typo)]);
     let root = TempDir::new().unwrap();
     let arguments = ["install", ".", "--seccomp-root", root.path().to_str().unwrap()];

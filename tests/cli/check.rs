@@ -700,13 +700,12 @@ fn a_code_to_explain_is_found_or_the_nearest_is_named() {
 
 #[test]
 fn a_file_without_a_place_for_acceptances_can_be_accepted_from_outside() {
-    let typo = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
- "syscalls": [{"names": ["execve", "mkdri"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let typo = GOOD.replace(r#""read""#, r#""read", "mkdri""#);
     let config = format!(r#"{{"ociVersion": "1.2.0", "linux": {{"seccomp": {typo}}}}}"#);
     // Accepts one of its two by itself.
     let manifest = ACCEPTED.replace("mkdri", "mkdri, uprobe");
     let folder = folder(&[
-        ("oci.json", typo),
+        ("oci.json", &typo),
         ("config.json", &config),
         ("manifest.yaml", &manifest),
     ]);
@@ -775,11 +774,15 @@ fn only_a_code_that_can_be_accepted_is_taken() {
 }
 
 /// Something for each runtime, for libseccomp, and for everyone.
-const PARTIAL: &str = r#"{"defaultAction": "SCMP_ACT_ERRNO", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
- "syscalls": [{"names": ["execve", "uprobe"], "action": "SCMP_ACT_ALLOW"},
+const PARTIAL: &str = concat!(
+    r#"{"defaultAction": "SCMP_ACT_ERRNO", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+ "syscalls": [{"names": ["execve", "uprobe", "read", "#,
+    start!(),
+    r#"], "action": "SCMP_ACT_ALLOW"},
  {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
  {"names": ["socket"], "action": "SCMP_ACT_ALLOW",
-  "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 1}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 2}]}]}"#;
+  "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 1}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 2}]}]}"#
+);
 
 #[test]
 fn what_concerns_no_runtime_that_is_named_is_left_out() {
