@@ -8,6 +8,7 @@ mod crds;
 mod duration;
 mod finding;
 mod install;
+mod resolve;
 mod run;
 mod source_files;
 mod status;
@@ -29,6 +30,7 @@ use crate::testload;
 
 Examples:
   callgate check profile.json                       # is it valid, and where is it wrong?
+  callgate resolve docker.json > profile.json       # from Docker's or Podman's format
   callgate install profiles/ --seccomp-root /var/lib/kubelet/seccomp
   callgate status                                   # where is each profile of the cluster?
   callgate crds | kubectl apply --server-side -f -"
@@ -44,6 +46,7 @@ enum Command {
     Agent(agent::Args),
     Install(install::Args),
     Check(check::Args),
+    Resolve(resolve::Args),
     Status(status::Args),
     Crds(crds::Args),
     /// Prints completions for a shell.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(args).map(|()| ExitCode::SUCCESS),
         Command::Install(args) => install::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Resolve(args) => resolve::run(&args),
         Command::Status(args) => run::once(async move {
             let client = args.client().await?;
             status::run(args, client, &mut anstream::stdout()).await

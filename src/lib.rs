@@ -24,6 +24,7 @@
 //! | [`startability`] | whether containers can start: what runtimes need, what the meaning lets them | `profile`, `filter`, `meaning` |
 //! | [`testload`] | the fork server: compile, prove and load a filter in a child | the four above |
 //! | [`proof`] | parse, rules, meaning, test-load and starts as one verdict, cached by digest | the five above |
+//! | [`resolve`] | Docker's and Podman's profile format, made plain | `profile` |
 //! | [`store`] | the node's directory: write, scan, remove, watch | `profile` |
 //! | [`api`] | the types of the custom resources | `profile` |
 //! | [`agent`] | API server → store, on one node | all of the above |
@@ -43,6 +44,7 @@ pub mod filter;
 pub mod meaning;
 pub mod profile;
 pub mod proof;
+pub mod resolve;
 pub mod startability;
 pub mod store;
 pub mod telemetry;

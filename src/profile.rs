@@ -37,6 +37,10 @@ pub use model::{
 pub use name::{InvalidName, ProfileName};
 #[cfg(test)]
 pub(crate) use rules::multiplexer;
+// For `resolve`, whose format holds this one.
+pub(crate) use document::{Entry, Node, SyntaxError, Value, read_json};
+pub(crate) use finding::quoted;
+pub(crate) use parse::{Dialect, Report, nearest, read_architecture, read_spec_into, unknown_key};
 pub use rules::{explain, listener_allowed, reference};
 pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 
@@ -44,9 +48,5 @@ pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 ///
 /// What it gives may break any rule: [`ProfileSpec::findings`] says which. It lists at most [`Findings::MAX`] mistakes.
 pub fn parse_spec(spec: &serde_json::Value) -> Result<ProfileSpec, Findings> {
-    parse::read_spec(
-        &document::Node::from(spec),
-        &FieldPath::root().key("spec"),
-        parse::Dialect::Object,
-    )
+    parse::read_spec(&Node::from(spec), &FieldPath::root().key("spec"), Dialect::Object)
 }

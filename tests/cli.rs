@@ -26,6 +26,8 @@ macro_rules! start {
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/resolve.rs"]
+mod resolve;
 
 /// Nothing is found in it.
 const GOOD: &str = concat!(

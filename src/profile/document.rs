@@ -9,7 +9,7 @@ mod yaml;
 
 use std::collections::BTreeSet;
 
-pub(super) use json::read_json;
+pub(crate) use json::read_json;
 pub(super) use yaml::read_yaml;
 
 use super::finding::{FieldPath, Location, quoted};
@@ -19,14 +19,14 @@ pub const MAX_TEXT: usize = 4 * 1024 * 1024;
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Node {
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) value: Value,
     /// Where it begins; `None` in what was not read from a text.
-    pub(super) at: Option<Location>,
+    pub(crate) at: Option<Location>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     /// Written without fraction or exponent, and within what 64 bits hold, with or without a sign.
@@ -39,22 +39,22 @@ pub(super) enum Value {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) at: Option<Location>,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) at: Option<Location>,
+    pub(crate) value: Node,
 }
 
 /// A text that is no document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    pub(super) at: Location,
-    pub(super) message: String,
+pub(crate) struct SyntaxError {
+    pub(crate) at: Location,
+    pub(crate) message: String,
 }
 
 impl Value {
     /// What it is, for a message.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
             Self::Bool(value) => format!("the boolean {value}"),
@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// The text, if it is one.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
             _ => None,

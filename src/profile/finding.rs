@@ -312,7 +312,7 @@ impl IntoIterator for Findings {
 const QUOTED: usize = 64;
 
 /// A foreign text as a message may repeat it: in quotes, on one line, cut when it is long.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTED) {
         Some((cut, _)) => format!("\"{}…\"", text[..cut].escape_debug()),
         None => format!("\"{}\"", text.escape_debug()),

@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use super::document::{Entry, Node, Value};
 use super::finding::{Code, FieldPath, Findings, quoted};
 use super::label;
-use super::model::{Action, Condition, Profile, ProfileSpec, Rule};
+use super::model::{Action, Architecture, Condition, Profile, ProfileSpec, Rule};
 use docker::{DockerKey, Idle};
-pub(super) use nearest::unknown_key;
-pub(super) use report::Report;
+pub(crate) use nearest::{nearest, unknown_key};
+pub(crate) use report::Report;
 
 /// Who will read the document, which decides how a number above 2^63-1 is written and which keys there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     /// A Kubernetes API server.
     Object,
     /// A container runtime.
@@ -46,7 +46,7 @@ pub(super) fn read_spec(node: &Node, path: &FieldPath, dialect: Dialect) -> Resu
 }
 
 /// Like [`read_spec`], with findings about what surrounds the profile before its own.
-pub(super) fn read_spec_into(
+pub(crate) fn read_spec_into(
     report: &mut Report,
     node: &Node,
     path: &FieldPath,
@@ -61,6 +61,16 @@ pub(super) fn read_spec_into(
     let Reader { report, idle, .. } = reader;
     idle.report(report);
     spec
+}
+
+/// Reads the name of an architecture.
+pub(crate) fn read_architecture(report: &mut Report, node: &Node, path: &FieldPath) -> Option<Architecture> {
+    let mut reader = Reader {
+        dialect: Dialect::Oci,
+        report,
+        idle: Idle::default(),
+    };
+    reader.architecture(node, path)
 }
 
 /// The keys that an object may have.

@@ -3,7 +3,7 @@
 use super::super::finding::quoted;
 
 /// What to say of a key that is none of `known`.
-pub(in super::super) fn unknown_key(key: &str, known: &[&str]) -> String {
+pub(crate) fn unknown_key(key: &str, known: &[&str]) -> String {
     match nearest(key, known) {
         Some(near) => format!("unknown key {}; did you mean {near}?", quoted(key)),
         None if key == "<<" => "a YAML merge is not followed: write the keys themselves".to_owned(),
@@ -22,7 +22,7 @@ const DIGIT: usize = 3;
 /// a typo or two away. `None` where two are as near.
 ///
 /// The words that all names begin with count for nothing where they are missing or incomplete.
-pub(super) fn nearest<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
     if text.is_empty() || text.len() > MAX_TEXT {
         return None;
     }

@@ -5,12 +5,12 @@ use super::super::finding::{Code, FieldPath, Finding, Findings, Location, quoted
 
 /// Findings in the order of the document.
 #[derive(Debug, Default)]
-pub(in super::super) struct Report {
+pub(crate) struct Report {
     findings: Findings,
 }
 
 impl Report {
-    pub(in super::super) fn add(
+    pub(crate) fn add(
         &mut self,
         code: Code,
         field: &FieldPath,
@@ -21,7 +21,7 @@ impl Report {
     }
 
     /// Adds a finding whose message costs something; it is made only if it will be read.
-    pub(in super::super) fn add_with(
+    pub(crate) fn add_with(
         &mut self,
         code: Code,
         field: &FieldPath,
@@ -35,7 +35,7 @@ impl Report {
     }
 
     /// Adds a finding for each key of a map that an earlier one repeats.
-    pub(in super::super) fn add_repeated_keys(&mut self, node: &Node, path: &FieldPath) {
+    pub(crate) fn add_repeated_keys(&mut self, node: &Node, path: &FieldPath) {
         for entry in node.repeated_keys() {
             self.add_with(Code::DuplicateKey, &path.key(&entry.key), entry.at, || {
                 format!("{} stands twice in one object: remove one", quoted(&entry.key))
@@ -52,12 +52,12 @@ impl Report {
         self.findings.len()
     }
 
-    pub(in super::super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
     /// What was read, if nothing was found. A reader that gives `None` has reported why.
-    pub(in super::super) fn finish<T>(self, read: Option<T>) -> Result<T, Findings> {
+    pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Findings> {
         match read {
             Some(read) if self.findings.is_empty() => Ok(read),
             _ => Err(self.findings),
