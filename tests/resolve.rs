@@ -3,7 +3,11 @@
 //! tests/runtimes/moby is that code as a program. What it makes of a profile for one host and container must be what
 //! Callgate makes of it, to the byte of the canonical form; what it refuses, Callgate must refuse.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says where"
+)]
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{finding, run, source_files};
 use crate::profile::{Canonical, Finding, Findings, ProfileName, UnknownName};
 use crate::resolve::{self, Capability, DockerProfile, Host, HostArchitecture, KernelVersion, Resolved};
-use crate::text::{count, printable_json};
+use crate::text::printable_json;
 
 /// Turns a profile in Docker's or Podman's format into a plain OCI profile
 ///
@@ -52,7 +52,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "VERSION")]
     kernel: Option<KernelVersion>,
     /// Print a SeccompProfile of this name, for kubectl; without namespace, for that of the context
-    #[arg(short, long, value_name = "[NAMESPACE/]NAME", value_parser = object_name)]
+    #[arg(long, value_name = "[NAMESPACE/]NAME", value_parser = object_name)]
     name: Option<ObjectName>,
 }
 
@@ -115,7 +115,6 @@ fn summary(file: &str, source: &DockerProfile, resolved: &Resolved, host: &Host)
     if source.is_plain() {
         return format!("{file} is a plain OCI profile already, and says the same for every host");
     }
-    let total = count(source.entries(), "entry").replace("entrys", "entries");
     let left_out: usize = resolved.left_out.values().sum();
     let reasons: Vec<_> = resolved
         .left_out
@@ -132,8 +131,10 @@ fn summary(file: &str, source: &DockerProfile, resolved: &Resolved, host: &Host)
         many => format!("{many} capabilities"),
     };
     format!(
-        "{file}, for {}, Linux {} and {capabilities}: {left_out} of {total} left out{reasons}",
-        host.architecture, host.kernel
+        "{file}, for {}, Linux {} and {capabilities}: {left_out} of {} entries left out{reasons}",
+        host.architecture,
+        host.kernel,
+        source.entries()
     )
 }
 
