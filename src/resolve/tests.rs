@@ -218,14 +218,15 @@ fn what_dockerd_or_podman_refuses_is_refused() {
     }
 }
 
+/// A profile whose one entry is left out on amd64, and has this.
+fn left_out_with(key: &str, value: serde_json::Value) -> String {
+    let mut entry = json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "excludes": {"arches": ["amd64"]}});
+    entry[key] = value;
+    of(&json!([entry]))
+}
+
 #[test]
 fn what_can_only_be_a_mistake_is_refused_even_in_an_entry_that_is_left_out() {
-    let with = |key: &str, value: serde_json::Value| {
-        let mut entry =
-            json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "excludes": {"arches": ["amd64"]}});
-        entry[key] = value;
-        of(&json!([entry]))
-    };
     for (key, value, code, field, words) in [
         (
             "names",
@@ -255,6 +256,30 @@ fn what_can_only_be_a_mistake_is_refused_even_in_an_entry_that_is_left_out() {
             "syscalls[0].minKernel",
             "excludes",
         ),
+        ("name", json!(7), Code::BadValue, "syscalls[0].name", "keep names"),
+        (
+            "comment",
+            json!(7),
+            Code::WrongType,
+            "syscalls[0].comment",
+            "text",
+        ),
+        ("errno", json!(38), Code::WrongType, "syscalls[0].errno", "text"),
+        (
+            "args",
+            json!([{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]),
+            Code::BadValue,
+            "syscalls[0].args[0].index",
+            "0 to 5",
+        ),
+    ] {
+        refused_once(&left_out_with(key, value), code, field, words);
+    }
+}
+
+#[test]
+fn a_condition_that_can_only_be_a_mistake_is_refused() {
+    for (key, value, code, field, words) in [
         (
             "includes",
             json!([1]),
@@ -311,25 +336,13 @@ fn what_can_only_be_a_mistake_is_refused_even_in_an_entry_that_is_left_out() {
             "syscalls[0].includes.minKernel",
             "text",
         ),
-        ("name", json!(7), Code::BadValue, "syscalls[0].name", "keep names"),
-        (
-            "comment",
-            json!(7),
-            Code::WrongType,
-            "syscalls[0].comment",
-            "text",
-        ),
-        ("errno", json!(38), Code::WrongType, "syscalls[0].errno", "text"),
-        (
-            "args",
-            json!([{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]),
-            Code::BadValue,
-            "syscalls[0].args[0].index",
-            "0 to 5",
-        ),
     ] {
-        refused_once(&with(key, value), code, field, words);
+        refused_once(&left_out_with(key, value), code, field, words);
     }
+}
+
+#[test]
+fn an_entry_must_have_a_name() {
     for (name, code, words) in [
         (json!(7), Code::WrongType, "text"),
         (json!(""), Code::MissingKey, "missing"),
@@ -339,6 +352,10 @@ fn what_can_only_be_a_mistake_is_refused_even_in_an_entry_that_is_left_out() {
         assert_eq!((findings.total(), findings[0].code), (1, code), "{findings:?}");
         assert!(findings[0].message.contains(words));
     }
+}
+
+#[test]
+fn a_map_of_architectures_that_can_only_be_a_mistake_is_refused() {
     for map in [
         json!({}),
         json!([{}]),
