@@ -18,7 +18,7 @@ mod reference;
 mod risk;
 mod shape;
 
-use super::finding::{AcceptedBy, Affected, Code, FieldPath, Finding};
+use super::finding::{AcceptedBy, Affected, Class, Code, FieldPath, Finding};
 use super::model::{Action, Profile, ProfileSpec, Rule as Entry};
 #[cfg(test)]
 pub(crate) use arguments::multiplexer;
@@ -203,6 +203,19 @@ fn acceptance(codes: &[String]) -> Vec<Finding> {
         found.add(|| (field("acceptFindings").index(index), message));
     }
     found.finish()
+}
+
+/// Whether a profile in which nothing is to be mended can have it, because it is about the nodes or about what comes
+/// later. Its message says when to accept it; a cure may lead to such a finding, and to no other.
+const fn is_informational(code: Code) -> bool {
+    match code.class() {
+        Class::Invalid | Class::Accepted => false,
+        Class::NotPortable => true,
+        Class::Lint => matches!(
+            code,
+            Code::CrunErrnoCache | Code::ForeignArchitecture | Code::ListenerNeeded
+        ),
+    }
 }
 
 fn field(key: &str) -> FieldPath {

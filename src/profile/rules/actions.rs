@@ -12,9 +12,9 @@ pub(super) const NOTIFY_BY_DEFAULT: Rule = Rule {
     doc: Doc {
         why: "The runtime itself would wait for a listener before the container has one.",
         evidence: "runc, youki and libseccomp refuse it; crun does not, and hangs.",
-        cure: "Give SCMP_ACT_NOTIFY to the entries whose calls the listener answers.",
+        cure: "Give SCMP_ACT_NOTIFY to the entries whose calls the listener answers, and write another default action.",
         example: Some(Example {
-            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}, {"names": ["execve"], "action": "SCMP_ACT_ALLOW"}]}"#,
+            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}, {"names": ["execve"], "action": "SCMP_ACT_ALLOW"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}]}"#,
         }),
     },
@@ -36,9 +36,9 @@ pub(super) const NOTHING_ALLOWED: Rule = Rule {
               not even fail: it hangs, and the pod stays in creation.",
         evidence: "runc: \"container process is already dead\" or \"exec fifo is empty\"; crun: exit code 139 or \
                    159; youki: \"BrokenChannel\". Names that no system call has do not count: runtimes skip them.",
-        cure: "Add entries that allow what the program needs.",
+        cure: "Add entries that allow what the program needs, and write defaultErrnoRet 38 beside them.",
         example: Some(Example {
-            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve", "read"], "action": "SCMP_ACT_ALLOW"}]}"#,
+            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [{"names": ["execve", "read"], "action": "SCMP_ACT_ALLOW"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["getcwd"], "action": "SCMP_ACT_KILL_PROCESS"}]}"#,
         }),
     },

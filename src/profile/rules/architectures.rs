@@ -43,7 +43,8 @@ pub(super) const NEWER: Rule = Rule {
         why: "A runtime that does not know a name in the list starts no container, on whatever node.",
         evidence: "runc knows RISCV64 since 1.2 and LOONGARCH64 since 1.5, and PARISC, PARISC64, M68K, SH and SHEB \
                    not at all. libseccomp has LOONGARCH64, M68K, SH and SHEB since 2.6.",
-        cure: "Leave the architecture out where its nodes are not, or update the runtimes.",
+        cure: "Leave the architecture out, or update the runtimes. Accept the finding if no node has one of those that are \
+               named.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_AARCH64"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_RISCV64"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
@@ -70,8 +71,8 @@ fn newer(profile: &Profile, found: &mut Found) {
         };
         found.add_for(affects, || {
             let message = format!(
-                "{architecture} is not known to {}, and no container starts there: leave it out, or see that no node \
-                 has these",
+                "{architecture} is not known to {}, and no container starts there: leave it out, or accept it if \
+                 no node has these",
                 affected(affects)
             );
             (field("architectures").index(index), message)
@@ -92,8 +93,8 @@ pub(super) const NATIVE_ONLY: Rule = Rule {
         why: "A filter answers calls of an architecture that it does not hold by killing the thread, whatever the \
               default action: 32-bit programs die with SIGSYS.",
         evidence: "libseccomp's action for foreign architectures is KILL, and no runtime lets a profile change it.",
-        cure: "List the architectures of the programs that are to run, as SCMP_ARCH_X86_64, SCMP_ARCH_X86 and \
-               SCMP_ARCH_X32; or only the 64-bit one, to say that this is meant.",
+        cure: "List the 64-bit architecture alone, to say that this is meant. If 32-bit programs are to run, list theirs as \
+               well: SCMP_ARCH_X86_64, SCMP_ARCH_X86 and SCMP_ARCH_X32, or SCMP_ARCH_AARCH64 and SCMP_ARCH_ARM.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
@@ -104,8 +105,10 @@ pub(super) const NATIVE_ONLY: Rule = Rule {
 fn native_only(profile: &Profile, found: &mut Found) {
     if allows(profile.default_action) && profile.architectures.is_empty() {
         let message = "no architecture is listed, so only 64-bit programs run: 32-bit ones are killed, although the \
-                       default action allows; list the architectures of the programs that are to run";
-        found.add(|| (field("architectures"), message.to_owned()));
+                       default action allows; list under architectures the 64-bit one if that is meant, and the \
+                       32-bit ones as well if not";
+        // Where the list is missing, the place of the promise that is not kept.
+        found.add(|| (field("defaultAction"), message.to_owned()));
     }
 }
 
@@ -177,8 +180,8 @@ pub(super) const FOREIGN: Rule = Rule {
         why: "No program of another processor family runs on a node, so its part of the filter is never used; it \
               counts towards the kernel's limit of 4,096 instructions all the same.",
         evidence: "Architectures of one byte order load together on runc, crun and youki.",
-        cure: "Nothing, if the profile is small and its nodes are of several kinds. Otherwise one profile for each \
-               kind of node, with nodeSelector.",
+        cure: "One profile for each kind of node, with nodeSelector. If the profile is small and its nodes are of several \
+               kinds, accept the finding.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
@@ -200,7 +203,7 @@ fn foreign(profile: &Profile, found: &mut Found) {
         found.add(|| {
             let message = format!(
                 "{other} is of another processor family than {first}: on every node one of them is never used, and \
-                 makes the filter larger"
+                 makes the filter larger; split the profile, or accept it if it is to be one for all nodes"
             );
             (field("architectures").index(index), message)
         });

@@ -153,11 +153,11 @@ pub(super) const MASKED_EQ_YOUKI: Rule = Rule {
               profile has it for clone, the condition holds for every call there.",
         evidence: "Seen on youki 0.7.0: under Docker's default profile clone(CLONE_NEWUSER) succeeds, and fails with \
                    EPERM on runc and crun.",
-        cure: "Write value and valueTwo alike (all bits of the mask set), which means the same everywhere; or run \
-               such profiles on runc or crun.",
+        cure: "If no node runs youki, accept the finding. Otherwise write value and valueTwo alike (all bits of the mask \
+               set), which means the same everywhere, or give such profiles a nodeSelector.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 268435456, "valueTwo": 268435456}]}]}"#,
-            refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 2114060288, "valueTwo": 0}]}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 2114060288, "valueTwo": 268435456}]}]}"#,
         }),
     },
 };
@@ -174,8 +174,8 @@ fn masked_eq_youki(profile: &Profile, found: &mut Found) {
                     format!("and compares (argument & {datum:#x}) with {:#x}", mask & datum)
                 };
                 let message = format!(
-                    "(argument & {mask:#x}) == {datum:#x}: youki swaps the two values, {there}; alike they mean the \
-                     same everywhere"
+                    "(argument & {mask:#x}) == {datum:#x}: youki swaps the two values, {there}; accept it if no node \
+                     runs youki, and otherwise write the two alike"
                 );
                 (path, message)
             });
@@ -190,7 +190,7 @@ pub(super) const SEVERAL_ON_OLD_YOUKI: Rule = Rule {
         why: "youki before 0.7 makes a rule of each condition, so that one of them is enough: an entry that allows, \
               allows more there.",
         evidence: "https://github.com/youki-dev/youki/pull/3489.",
-        cure: "Update youki, or write one condition.",
+        cure: "Update youki, or write one condition. Accept the finding if no node runs youki before 0.7.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 5}]}]}"#,
@@ -202,7 +202,8 @@ fn several_on_old_youki(profile: &Profile, found: &mut Found) {
     const YOUKI: &[Affected] = &[Affected::before(Software::Youki, Version::new(0, 7, 0))];
     for (path, entry) in entries(profile) {
         if entry.args.len() > 1 {
-            let message = "all conditions must hold, and for youki before 0.7 any one of them is enough";
+            let message = "all conditions must hold, and for youki before 0.7 any one of them is enough; accept it if no \
+                           node runs that";
             found.add_for(YOUKI, || (path.key("args"), message.to_owned()));
         }
     }
@@ -214,7 +215,7 @@ pub(super) const UNUSED_VALUE_TWO: Rule = Rule {
     doc: Doc {
         why: "Only SCMP_CMP_MASKED_EQ reads it, so something else may have been meant, such as a range.",
         evidence: "runc, crun and youki ignore it.",
-        cure: "Remove valueTwo, or write SCMP_CMP_MASKED_EQ with the mask in value.",
+        cure: "Remove valueTwo. If a mask is meant, write SCMP_CMP_MASKED_EQ with the mask in value.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 8, "valueTwo": 0}]}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 8, "valueTwo": 9}]}]}"#,
@@ -280,8 +281,9 @@ pub(super) const UPPER_HALF: Rule = Rule {
               against ioctl(TIOCSTI).",
         evidence: "Seen on x86-64, Linux 6.18: socket(0x100000001, …) is a call with another value than 1 for a \
                    filter, and makes a socket of family 1 all the same.",
-        cure: "In an entry that denies, write SCMP_CMP_MASKED_EQ with the mask 0xffffffff. In one that allows, list \
-               what is allowed with SCMP_CMP_EQ.",
+        cure: "In an entry that denies, deny all from a value on with SCMP_CMP_GE or SCMP_CMP_GT, which upper bits cannot \
+               get around, or a single value with SCMP_CMP_MASKED_EQ and the mask 0xffffffff in value (youki reads \
+               that otherwise, which masked-eq-youki tells). In one that allows, list what is allowed with SCMP_CMP_EQ.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 4294967295, "valueTwo": 38}]}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
@@ -310,10 +312,14 @@ fn upper_half(profile: &Profile, found: &mut Found) {
             && is_passed_by_upper_bits(entry, condition)
         {
             found.add(|| {
+                let cure = if allows(entry.action) {
+                    "list what is allowed with SCMP_CMP_EQ"
+                } else {
+                    "write SCMP_CMP_MASKED_EQ with the mask 0xffffffff, or SCMP_CMP_GE to deny all from a value on"
+                };
                 let message = format!(
                     "the kernel reads 32 bits of argument {} of {name}, and the condition compares 64: a caller that \
-                     sets an upper bit gets around it; write SCMP_CMP_MASKED_EQ with the mask 0xffffffff, or list \
-                     what is allowed with SCMP_CMP_EQ",
+                     sets an upper bit gets around it; {cure}",
                     condition.index
                 );
                 (path, message)
@@ -334,7 +340,8 @@ pub(super) const MULTIPLEXED_CALL: Rule = Rule {
         evidence: "Seen with libseccomp 2.5.4 and X86; architectures with socketcall or ipc are X86, S390, S390X, \
                    MIPS, PPC, M68K and SH. Docker's profile denied socketcall for this reason and allowed it again \
                    (moby commit 7158007).",
-        cure: "Leave out the architecture, or know that there the conditions do not ask what they say.",
+        cure: "Leave out the architecture, if no 32-bit programs are to run. Otherwise accept the finding, and know that \
+               there the conditions do not ask what they say.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,

@@ -104,7 +104,8 @@ pub(super) const CRUN_CACHE: Rule = Rule {
         why: "crun keeps compiled filters, and finds them by everything in a profile but the errnoRet of its \
               entries. After a change of an errnoRet alone, containers on such a node get the filter from before.",
         evidence: "crun since 1.7, up to 1.29.1 at least: two profiles that differ in one errnoRet shared a filter.",
-        cure: "When you change an errnoRet, change the rules as well (split an entry, say), or restart crun nodes.",
+        cure: "Nothing now. When you change an errnoRet one day, change the rules as well (split an entry, say), or restart \
+               the nodes that have crun. Accept the finding once you know, or if no node has crun.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#,
@@ -117,8 +118,8 @@ fn crun_cache(profile: &Profile, found: &mut Found) {
     const CRUN: &[Affected] = &[Affected::since(Software::Crun, Version::new(1, 7, 0))];
     let first = entries(profile).find(|(_, entry)| entry.errno_ret.is_some());
     if let Some((path, _)) = first {
-        let message = "crun since 1.7 takes the filter of the version before if nothing but an errnoRet is changed: \
-                       change another part of the profile with it";
+        let message = "for later: crun since 1.7 takes the filter of the version before if nothing but an errnoRet is \
+                       changed, so change another part of the profile with it; accept it once you know";
         found.add_for(CRUN, || (path.key("errnoRet"), message.to_owned()));
     }
 }

@@ -78,7 +78,7 @@ pub(super) const NEWER: Rule = Rule {
         why: "A runtime that does not know a flag starts no container.",
         evidence: "runc before 1.2: \"seccomp flags are not yet supported by runc\". \
                    SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs runc 1.5, libseccomp 2.6 and Linux 5.19.",
-        cure: "Remove the flag, or update the runtimes.",
+        cure: "Remove the flag, or update the runtimes. Accept the finding if no node has one of those that are named.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
@@ -100,7 +100,8 @@ fn newer(profile: &Profile, found: &mut Found) {
         };
         found.add_for(affects, || {
             let message = format!(
-                "{flag} is not known to {}, and no container starts there: remove it, or see that no node has these",
+                "{flag} is not known to {}, and no container starts there: remove it, or accept it if no node has \
+                 these",
                 affected(affects)
             );
             (field("flags").index(index), message)

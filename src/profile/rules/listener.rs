@@ -71,7 +71,8 @@ pub(super) const NOTIFY_WITHOUT_LISTENER: Rule = Rule {
     doc: Doc {
         why: "Under runc and youki no container starts; under crun the calls fail with ENOSYS.",
         evidence: "runc: \"listenerPath is not set\".",
-        cure: "Add listenerPath, the socket of the agent that answers, or use another action.",
+        cure: "Add listenerPath, the socket of the agent that answers, in a directory that the installation allows; or use \
+               another action.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
@@ -136,7 +137,8 @@ pub(super) const NOTIFY_NEWER_SYSCALL: Rule = Rule {
         why: "Where the libseccomp of the runtime knows none of the names, nothing is notified, and the listener is \
               waited for all the same.",
         evidence: "youki starts no container then, because the kernel made no listener. runc and crun go on without.",
-        cure: "Name a call that every libseccomp knows, or update libseccomp on the nodes.",
+        cure: "Name a call that every libseccomp knows as well, or update libseccomp on the nodes. Accept the finding if no \
+               node runs youki.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["mount", "listmount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["listmount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
@@ -156,7 +158,7 @@ fn notify_newer_syscall(profile: &Profile, found: &mut Found) {
     if !common(&first.names) && !notified.any(|(_, entry)| common(&entry.names)) {
         let message = format!(
             "libseccomp {COMMON_LIBSECCOMP} knows no call that has SCMP_ACT_NOTIFY here, and youki built with it \
-             starts no container: name an older call as well"
+             starts no container: name an older call as well, or accept it if no node runs youki"
         );
         found.add_for(YOUKI, || (path.key("names"), message));
     }
@@ -169,7 +171,8 @@ pub(super) const LISTENER_NEEDED: Rule = Rule {
         why: "The runtime connects to the socket when the container starts, and fails if nobody listens. An agent \
               that ends later lets the calls fail with ENOSYS.",
         evidence: "Seen on runc, crun and youki. Notification needs libseccomp 2.5 and Linux 5.7.",
-        cure: "See that the agent runs on every node that the profile is for, and before its pods.",
+        cure: "See that the agent runs on every node that the profile is for, and before its pods; then accept the \
+               finding.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
@@ -183,7 +186,8 @@ fn listener_needed(profile: &Profile, found: &mut Found) {
     {
         found.add(|| {
             let message = format!(
-                "no container starts on a node where nobody listens at {}: see that the agent runs on each of them",
+                "no container starts on a node where nobody listens at {}: see that the agent runs on each of \
+                 them, then accept it",
                 quoted(path)
             );
             (field("listenerPath"), message)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::super::finding::{Affected, Code, FieldPath, Software, Version, quoted};
-use super::super::model::{Architecture, Profile};
+use super::super::model::{Action, Architecture, Profile};
 use super::super::similar::did_you_mean;
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
 use super::actions::errno_of;
@@ -54,7 +54,8 @@ pub(super) const NEWER: Rule = Rule {
               the call gets the default action.",
         evidence: "The tables of libseccomp 2.5.2 (Red Hat's Linux 8 and 9) to 2.6.1. What a runtime was built with, \
                    `runc --version` and `crun --version` say; distributions sometimes add names to older releases.",
-        cure: "Know that the entry does nothing there, or update libseccomp on the nodes.",
+        cure: "Update libseccomp on the nodes that have an older one. Accept the finding if no node has, or if the default \
+               action will do there.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount_setattr"], "action": "SCMP_ACT_ERRNO"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mseal"], "action": "SCMP_ACT_ERRNO"}]}"#,
@@ -98,7 +99,7 @@ fn newer(profile: &Profile, found: &mut Found) {
             found.add_for(affects, || {
                 let message = format!(
                     "ignored by runtimes built with libseccomp before {release}, so that the call gets the default \
-                     action there: {}",
+                     action there; accept it if no node has one: {}",
                     listed(&names)
                 );
                 (path.clone(), message)
@@ -151,10 +152,11 @@ pub(super) const NO_CLONE3_ANSWER: Rule = Rule {
         evidence: "runc answers ENOSYS to calls with a number above the highest in the profile (clone3 has 435), so a \
                    profile that names none above works there, and naming one more breaks it. crun and youki give the \
                    default action to all.",
-        cure: "Add an entry that gives clone3 SCMP_ACT_ERRNO with errnoRet 38 (a filter cannot see the flags of \
-               clone3, so allowing it allows new namespaces), or write defaultErrnoRet 38.",
+        cure: "With SCMP_ACT_ERRNO by default write defaultErrnoRet 38: what is denied then looks like a call that the \
+               kernel does not have. Otherwise add an entry that gives clone3 SCMP_ACT_ERRNO with errnoRet 38. (To \
+               allow it allows new namespaces: a filter cannot see the flags of clone3.)",
         example: Some(Example {
-            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}, {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#,
+            accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [{"names": ["execve", "mseal"], "action": "SCMP_ACT_ALLOW"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve", "mseal"], "action": "SCMP_ACT_ALLOW"}]}"#,
         }),
     },
@@ -183,9 +185,12 @@ fn no_clone3_answer(profile: &Profile, found: &mut Found) {
         Some(name) => format!("also on runc, because the profile names {name}, which is newer"),
         None => "but for runc, which answers ENOSYS as long as the profile names nothing newer".to_owned(),
     };
+    let cure = match profile.default_action {
+        Action::Errno => "write defaultErrnoRet 38, or give clone3 SCMP_ACT_ERRNO with errnoRet 38",
+        _ => "give clone3 SCMP_ACT_ERRNO with errnoRet 38",
+    };
     let message = format!(
-        "clone3 gets the default action, {on_runc}: programs with glibc 2.34 or newer cannot start threads; give \
-         clone3 SCMP_ACT_ERRNO with errnoRet 38"
+        "clone3 gets the default action, {on_runc}: programs with glibc 2.34 or newer cannot start threads; {cure}"
     );
     found.add(|| (field("syscalls"), message));
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::finding::{Class, Code, Finding};
-use super::{Doc, Example, RULES};
+use super::{Doc, Example, RULES, is_informational, risk};
 
 /// Of codes that are found by no rule: while reading, by the installation, or by a proof.
 const OTHERS: &[(Code, Doc)] = &[
@@ -378,6 +378,13 @@ pub fn explain(code: Code) -> String {
         for (title, part) in [("Why", doc.why), ("Evidence", doc.evidence), ("Cure", doc.cure)] {
             let _ = writeln!(text, "**{title}:** {part}\n");
         }
+        if matches!(code, Code::RiskySyscall | Code::RiskyByDefault) {
+            let _ = writeln!(
+                text,
+                "**List:** the calls, and what they give to a container:\n\n{}",
+                risk::list()
+            );
+        }
         if let Some(example) = &doc.example {
             let _ = writeln!(text, "Accepted:\n\n```json\n{}\n```\n", example.accepted);
             let _ = writeln!(text, "Found:\n\n```json\n{}\n```\n", example.refused);
@@ -388,6 +395,12 @@ pub fn explain(code: Code) -> String {
 
 fn consequence(code: Code) -> &'static str {
     match (code.class(), code.is_acceptable()) {
+        (Class::NotPortable, _) if is_informational(code) => {
+            "*Not portable: such a profile is installed. Where it concerns none of your nodes, accept it.*"
+        }
+        (Class::Lint, _) if is_informational(code) => {
+            "*Lint: such a profile is installed. There may be nothing to mend in it: accept it then.*"
+        }
         (Class::Invalid, false) => {
             "*Invalid: such a profile is not installed, and nobody can accept the finding.*"
         }
@@ -434,6 +447,9 @@ Each code is of one class:
   `install` does so for files that have no spec.
 - **not-portable**: the profile is right here, and named runtimes or versions do something else. It is installed.
 - **lint**: allowed, and probably not meant. It is installed.
+
+Findings of the last two classes can be accepted in the same way. To follow a cure leads to no other finding of the
+rules, or to one that says when to accept it.
 
 Runtimes were tried in these versions: runc 1.1.5 and 1.5, crun 1.8.1 and 1.27.1, youki 0.7.0, with libseccomp 2.5.4
 and 2.6.1. runc and crun decide what is invalid; of youki is told where it differs.

@@ -549,7 +549,7 @@ fn odd_errnos_are_told_where_they_are_returned() {
 fn thirty_two_bit_programs_are_thought_of() {
     let mut profile = good();
     profile.default_action = Action::Log;
-    found(&profile, Code::NativeOnly, "architectures");
+    found(&profile, Code::NativeOnly, "defaultAction");
     profile.default_action = Action::Errno;
     accepted(&profile, Code::NativeOnly);
 
@@ -771,4 +771,71 @@ fn without_a_listener_no_prefix_is_needed() {
         (Code::ListenerNotAllowed, "listenerPath")
     );
     assert!(finding.message.contains("/srv"), "{}", finding.message);
+}
+
+/// What comes of a profile when the cure of a rule is followed, in each way that the cure names and no example shows.
+const OTHER_CURES: &[(Code, &str)] = &[
+    (
+        Code::NoClone3Answer,
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve", "mseal"], "action": "SCMP_ACT_ALLOW"}, {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#,
+    ),
+    (
+        Code::NativeOnly,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+    ),
+    (
+        Code::UnusedValueTwo,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 9, "valueTwo": 8}]}]}"#,
+    ),
+    (
+        Code::UpperHalf,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_GE", "value": 38}]}]}"#,
+    ),
+    (
+        Code::NotifyWithoutListener,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+    ),
+    (
+        Code::RiskySyscall,
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
+    ),
+    (
+        Code::TraceWithoutTracer,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+    ),
+];
+
+#[test]
+fn who_follows_a_cure_meets_no_other_finding_but_what_may_be_accepted() {
+    let codes = |profile: &Profile| -> BTreeSet<Code> {
+        findings(profile)
+            .into_iter()
+            .map(|finding| finding.code)
+            .collect()
+    };
+    for rule in RULES {
+        let example = rule.doc.example.as_ref().unwrap();
+        let before = codes(&json(example.refused));
+        let others = OTHER_CURES.iter().filter(|(code, _)| *code == rule.code);
+        for cured in others.map(|(_, text)| *text).chain([example.accepted]) {
+            let after = codes(&json(cured));
+            assert!(!after.contains(&rule.code), "{}: {cured}", rule.code);
+            let new: Vec<_> = after
+                .difference(&before)
+                .filter(|code| !is_informational(**code))
+                .collect();
+            assert_eq!(new, [] as [&Code; 0], "{}: {cured}", rule.code);
+        }
+    }
+}
+
+#[test]
+fn what_a_cure_may_lead_to_says_that_it_may_be_accepted() {
+    for rule in RULES.iter().filter(|rule| is_informational(rule.code)) {
+        assert!(rule.code.is_acceptable(), "{}", rule.code);
+        assert!(rule.doc.cure.to_lowercase().contains("accept"), "{}", rule.code);
+        for finding in rule.findings(&json(rule.doc.example.as_ref().unwrap().refused)) {
+            assert!(finding.message.contains("accept it"), "{}", finding.message);
+        }
+    }
 }
