@@ -60,14 +60,19 @@ async fn demo() -> Result<()> {
 
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         say(&format!(
-            "Everything stays up until Ctrl-C. In another terminal:\n  export KUBECONFIG={} SECCOMP={}",
+            "That was all. Everything stays up until Ctrl-C. In another terminal:\n  export KUBECONFIG={} SECCOMP={}",
             cluster.kubeconfig().display(),
             seccomp.display(),
         ));
         tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
     }
     agent.terminate().await.context("callgate agent")?;
-    controller.terminate().await.context("callgate controller")
+    controller.terminate().await.context("callgate controller")?;
+    say(
+        "Done: every step did what it says, and everything is stopped and removed. Next: callgate check on a profile of\n\
+         your own (target/debug/callgate check FILE), then \"Install it\" in README.md.",
+    );
+    Ok(())
 }
 
 /// The program that the same build made: `target/PROFILE/callgate` beside `target/PROFILE/examples/demo`.

@@ -53,11 +53,9 @@ fn install(shell: &Shell) -> Result<String> {
 
 fn update(shell: &Shell, before: &str) -> Result<String> {
     say(
-        "2. An update: keyrings are for the host. The old file is replaced in one step, and Ready waits for the new one.",
+        "2. An update: no other personality. The old file is replaced in one step, and Ready waits for the new one.",
     );
-    shell.run(&add_entry(
-        "names: [add_key, keyctl, request_key], action: SCMP_ACT_ERRNO",
-    ))?;
+    shell.run(&add_entry("names: [personality], action: SCMP_ACT_ERRNO"))?;
     shell.run("kubectl -n shop wait --for=condition=Ready scp/web --timeout=60s")?;
     let after = same_digest(shell)?;
     ensure!(after != before, "the file is the old one");
@@ -101,7 +99,7 @@ async fn broken_update(shell: &Shell, live: &str) -> Result<()> {
     ensure!(failures.contains("node-1"), "the node is not named");
 
     say("Without the second answer the profile is ready again.");
-    shell.run("kubectl -n shop patch scp web --type=json -p '[{\"op\": \"remove\", \"path\": \"/spec/syscalls/3\"}]'")?;
+    shell.run("kubectl -n shop patch scp web --type=json -p '[{\"op\": \"remove\", \"path\": \"/spec/syscalls/5\"}]'")?;
     shell.run("kubectl -n shop wait --for=condition=Ready scp/web --timeout=60s")?;
     let sum = shell.run(&format!("sha256sum < {FILE}"))?;
     ensure!(digest_of(&sum) == live, "the file is not the one of before");
@@ -110,8 +108,7 @@ async fn broken_update(shell: &Shell, live: &str) -> Result<()> {
 
 fn refused_by_the_api_server(shell: &Shell) -> Result<()> {
     say("4. Typos do not get that far: the API server refuses them. A wrong action:");
-    let answer =
-        shell.refused("sed 's/SCMP_ACT_ERRNO/SCMP_ACT_ERNO/' docs/examples/web.yaml | kubectl apply -f -")?;
+    let answer = shell.refused("sed '0,/ERRNO/s//ERNO/' docs/examples/web.yaml | kubectl apply -f -")?;
     ensure!(
         answer.contains("SCMP_ACT_ERNO"),
         "the answer does not name the value"
