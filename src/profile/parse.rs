@@ -13,7 +13,7 @@ use super::document::{Entry, Node, Value};
 use super::finding::{Code, FieldPath, Findings, quoted};
 use super::label;
 use super::model::{Action, Architecture, Condition, Profile, ProfileSpec, Rule};
-use docker::{DockerKey, Idle};
+use docker::{DockerKey, DockerKeys};
 pub(crate) use nearest::{nearest, unknown_key};
 pub(crate) use report::Report;
 
@@ -35,6 +35,8 @@ pub(super) const MAX_CONDITIONS: usize = 6;
 const MAX_ARCHITECTURES: usize = 32;
 const MAX_FLAGS: usize = 8;
 const MAX_LABELS: usize = 16;
+/// What stands in a `LabelSelector` of Kubernetes, which `nodeSelector` is none of.
+const SELECTOR_KEYS: [&str; 2] = ["matchLabels", "matchExpressions"];
 const MAX_ACCEPTED: usize = 64;
 const MAX_CODE: usize = 64;
 
@@ -55,11 +57,11 @@ pub(crate) fn read_spec_into(
     let mut reader = Reader {
         dialect,
         report,
-        idle: Idle::default(),
+        docker: DockerKeys::default(),
     };
     let spec = reader.spec(node, path);
-    let Reader { report, idle, .. } = reader;
-    idle.report(report);
+    let Reader { report, docker, .. } = reader;
+    docker.report(report);
     spec
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn read_architecture(report: &mut Report, node: &Node, path: &FieldPa
     let mut reader = Reader {
         dialect: Dialect::Oci,
         report,
-        idle: Idle::default(),
+        docker: DockerKeys::default(),
     };
     reader.architecture(node, path)
 }
@@ -107,7 +109,7 @@ const CONDITION: Keys<4> = Keys {
 struct Reader<'r> {
     dialect: Dialect,
     report: &'r mut Report,
-    idle: Idle,
+    docker: DockerKeys,
 }
 
 impl Reader<'_> {
@@ -241,7 +243,7 @@ impl Reader<'_> {
                     self.report.add(Code::DuplicateKey, &field, entry.at, message);
                 }
             } else if let Some(key) = DockerKey::find(keys.docker, &entry.key) {
-                self.idle.see(key, entry, entries, &field, self.report);
+                self.docker.see(key, entry, entries, &field, self.report);
             } else {
                 self.report.add_with(Code::UnknownKey, &field, entry.at, || {
                     unknown_key(&entry.key, &keys.known)
@@ -304,7 +306,7 @@ impl Reader<'_> {
 
     fn node_selector(&mut self, node: &Node, path: &FieldPath) -> Option<BTreeMap<String, String>> {
         let Value::Map(entries) = &node.value else {
-            self.wrong_type(node, path, "an object of labels");
+            self.wrong_type(node, path, "a map of labels, like {kubernetes.io/arch: arm64}");
             return None;
         };
         if entries.len() > MAX_LABELS {
@@ -315,6 +317,14 @@ impl Reader<'_> {
         let mut labels = BTreeMap::new();
         for Entry { key, at, value } in entries {
             let field = path.key(key);
+            if matches!(value.value, Value::Map(_) | Value::List(_)) && SELECTOR_KEYS.contains(&key.as_str())
+            {
+                let message = format!(
+                    "nodeSelector is a map of labels itself, as that of a pod: write the labels under it, without {key}"
+                );
+                self.report.add(Code::WrongType, &field, *at, message);
+                continue;
+            }
             if let Err(reason) = label::check_key(key) {
                 self.report.add(
                     Code::BadValue,

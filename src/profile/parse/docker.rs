@@ -1,8 +1,7 @@
 //! The keys of Docker's profile format, which containerd and CRI-O hand on and container runtimes ignore.
 //!
-//! A key that a filter could hold, did runtimes read it, is a finding each time: without it the profile means something
-//! else. What says nothing (a comment, an empty `includes`, an `errno` beside the `errnoRet` that says the same)
-//! stands in every entry of such a file, and is one finding for the whole of it.
+//! Such a file has them in most of its entries, so each key is one finding, at the first place and with a count. So is
+//! all that says nothing: a comment, an empty `includes`, an `errno` beside the `errnoRet` that says the same.
 //!
 //! Source: `Seccomp` and `Syscall` in
 //! <https://github.com/moby/profiles/blob/seccomp/v0.1.0/seccomp/seccomp.go>, and
@@ -25,7 +24,7 @@ pub(super) struct DockerKey {
 }
 
 const REMOVE: &str =
-    "containerd ignores it and applies the entry everywhere: keep the entry without it, or remove the entry";
+    "containerd ignores it and applies the entry everywhere: keep each entry without it, or remove the entry";
 
 /// Of the profile.
 pub(super) const OF_SPEC: &[DockerKey] = &[
@@ -49,7 +48,7 @@ pub(super) const OF_RULE: &[DockerKey] = &[
     DockerKey::new("excludes", REMOVE),
     DockerKey::new(
         "minKernel",
-        "runtimes ignore it: keep the entry without it, or remove the entry",
+        "runtimes ignore it: keep each entry without it, or remove the entry",
     ),
     DockerKey::new("name", "runc skips such an entry: write names, a list"),
     DockerKey {
@@ -79,17 +78,10 @@ impl DockerKey {
         keys.iter().find(|key| key.name == name)
     }
 
-    /// What to say of it, where it means something.
-    fn meaning(&self, entry: &Entry, beside: &[Entry]) -> Option<String> {
+    /// Whether a filter could hold what it says, and nothing beside it says the same.
+    fn says_something(&self, entry: &Entry, beside: &[Entry]) -> bool {
         let is_said_beside = |same: &str| beside.iter().any(|other| other.key == same);
-        if is_empty(&entry.value.value) || self.same_as.is_some_and(is_said_beside) {
-            return None;
-        }
-        let cure = self.cure?;
-        Some(format!(
-            "{} is a key of Docker's format, not of the OCI's; {cure}",
-            self.name
-        ))
+        self.cure.is_some() && !is_empty(&entry.value.value) && !self.same_as.is_some_and(is_said_beside)
     }
 }
 
@@ -103,57 +95,97 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// The keys of a document that say nothing.
+/// The keys of Docker's format in a document.
 #[derive(Debug, Default)]
-pub(super) struct Idle {
+pub(super) struct DockerKeys {
+    /// In the order in which the first of each kind was seen.
+    kinds: Vec<Kind>,
+}
+
+/// Those of which one finding is told.
+#[derive(Debug)]
+struct Kind {
+    /// What they mean; `None` for all that say nothing.
+    meaning: Option<&'static DockerKey>,
     /// Where the first one stands, and how many findings were listed before it.
-    first: Option<(FieldPath, Option<Location>, usize)>,
+    field: FieldPath,
+    location: Option<Location>,
+    index: usize,
     /// How often each stands there.
     counts: BTreeMap<&'static str, usize>,
 }
 
-impl Idle {
-    /// Reports a key of Docker's format at once, or keeps it for [`Idle::report`]. `beside` is the object that
-    /// it stands in.
+impl DockerKeys {
+    /// Keeps a key for [`DockerKeys::report`]. `beside` is the object that it stands in.
     pub(super) fn see(
         &mut self,
         key: &'static DockerKey,
         entry: &Entry,
         beside: &[Entry],
         field: &FieldPath,
-        report: &mut Report,
+        report: &Report,
     ) {
-        if let Some(message) = key.meaning(entry, beside) {
-            report.add(Code::DockerFormat, field, entry.at, message);
-        } else {
-            *self.counts.entry(key.name).or_default() += 1;
-            self.first
-                .get_or_insert_with(|| (field.clone(), entry.at, report.len()));
-        }
+        let meaning = key.says_something(entry, beside).then_some(key);
+        let name = |key: Option<&'static DockerKey>| key.map(|key| key.name);
+        let known = self
+            .kinds
+            .iter()
+            .position(|kind| name(kind.meaning) == name(meaning));
+        let index = known.unwrap_or_else(|| {
+            self.kinds.push(Kind {
+                meaning,
+                field: field.clone(),
+                location: entry.at,
+                index: report.len(),
+                counts: BTreeMap::new(),
+            });
+            self.kinds.len() - 1
+        });
+        *self.kinds[index].counts.entry(key.name).or_default() += 1;
     }
 
-    /// Reports all that say nothing as one finding, at the place of the first.
+    /// Reports each kind as one finding, at the place of its first.
     pub(super) fn report(self, report: &mut Report) {
-        let Some((field, location, index)) = self.first else {
-            return;
+        // From the last on: those before keep their places.
+        for kind in self.kinds.into_iter().rev() {
+            report.insert(kind.index, kind.finding());
+        }
+    }
+}
+
+impl Kind {
+    fn finding(self) -> Finding {
+        let cure = self.meaning.and_then(|key| Some((key.name, key.cure?)));
+        let message = match cure {
+            Some((name, cure)) => {
+                let times = match self.counts.get(name) {
+                    None | Some(1) => String::new(),
+                    Some(count) => format!(", and stands {count} times in this profile"),
+                };
+                format!(
+                    "{name} is a key of Docker's format, not of the OCI's{times}; {cure}, or let callgate resolve make a \
+                     profile of the file that has no such keys"
+                )
+            }
+            None => {
+                let keys: Vec<String> = self
+                    .counts
+                    .iter()
+                    .map(|(key, count)| match count {
+                        1 => format!("{key} (once)"),
+                        count => format!("{key} ({count} times)"),
+                    })
+                    .collect();
+                format!(
+                    "keys of Docker's format, not of the OCI's, that say nothing here: {}; remove them (a YAML manifest \
+                     can have comments)",
+                    keys.join(", ")
+                )
+            }
         };
-        let keys: Vec<String> = self
-            .counts
-            .iter()
-            .map(|(key, count)| match count {
-                1 => format!("{key} (once)"),
-                count => format!("{key} ({count} times)"),
-            })
-            .collect();
-        let message = format!(
-            "keys of Docker's format, not of the OCI's, that say nothing here: {}; remove them (a YAML manifest can have \
-             comments)",
-            keys.join(", ")
-        );
-        let finding = Finding {
-            location,
-            ..Finding::new(Code::DockerFormat, field, message)
-        };
-        report.insert(index, finding);
+        Finding {
+            location: self.location,
+            ..Finding::new(Code::DockerFormat, self.field, message)
+        }
     }
 }

@@ -193,6 +193,68 @@ fn keys_of_dockers_format_say_what_to_write() {
 }
 
 #[test]
+fn each_key_of_dockers_format_is_one_finding_in_the_order_of_the_document() {
+    let entry = |n: u32| {
+        json!({
+            "names": ["read"],
+            "action": "SCMP_ACT_ALLOW",
+            "comment": "",
+            "includes": {"caps": [format!("CAP_{n}")]},
+            "excludes": {"minKernel": "4.8"},
+        })
+    };
+    let mut spec = json!({"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_ARM"}]});
+    spec["syscalls"] = (0..200).map(entry).collect();
+    spec["syscalls"][100]["lable"] = json!(1);
+    let findings = parse_spec(&spec).unwrap_err();
+    let found: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.code.as_str(), finding.field.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("docker-format", "spec.archMap"),
+            ("docker-format", "spec.syscalls[0].comment"),
+            ("docker-format", "spec.syscalls[0].excludes"),
+            ("docker-format", "spec.syscalls[0].includes"),
+            ("unknown-key", "spec.syscalls[100].lable"),
+        ]
+    );
+    assert!(
+        findings[3].message.contains("stands 200 times"),
+        "{}",
+        findings[3].message
+    );
+    for finding in [&findings[0], &findings[2], &findings[3]] {
+        assert!(
+            finding.message.contains("callgate resolve"),
+            "{}",
+            finding.message
+        );
+    }
+}
+
+#[test]
+fn a_label_selector_is_no_node_selector() {
+    for (key, value) in [
+        ("matchLabels", json!({"kubernetes.io/arch": "arm64"})),
+        ("matchExpressions", json!([{"key": "a", "operator": "Exists"}])),
+    ] {
+        let spec = json!({"defaultAction": "SCMP_ACT_ALLOW", "nodeSelector": {key: value}});
+        let field = format!("spec.nodeSelector.{key}");
+        refused_once(
+            &spec,
+            Code::WrongType,
+            &field,
+            "nodeSelector is a map of labels itself",
+        );
+    }
+    let label = json!({"defaultAction": "SCMP_ACT_ALLOW", "nodeSelector": {"matchLabels": "yes"}});
+    parse_spec(&label).unwrap();
+}
+
+#[test]
 fn what_says_nothing_in_dockers_format_is_one_finding_where_it_first_stands() {
     let entry = |n: u32| {
         format!(

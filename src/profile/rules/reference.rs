@@ -42,7 +42,7 @@ const OTHERS: &[(Code, Doc)] = &[
                   them. Docker's own default profile, used so, lets every container mount and make user namespaces.",
             evidence: "containerd reads the profile into the specification's type. CRI-O resolves all of them but \
                        minKernel. runc ignores an entry that has name in place of names.",
-            cure: "Write what the keys come to for your containers.",
+            cure: "Let `callgate resolve` write what the keys come to for your containers.",
             example: Some(Example {
                 accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}]}"#,
                 refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [], "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}]}"#,
