@@ -256,7 +256,42 @@ pub async fn apart(proof: impl Future<Output = Verdict> + Send + 'static) -> Ver
         .unwrap_or_else(|error| Verdict::Unknown(format!("the proof itself failed, which is a bug: {error}")))
 }
 
+impl Verdict {
+    /// The same, but that what surrounds the profile makes it invalid as well. What is unknown stays so.
+    #[must_use]
+    pub fn refused_for(self, finding: Finding) -> Self {
+        let with = |findings: Findings| {
+            let unlisted = findings.unlisted();
+            let listed = std::iter::once(finding).chain(findings).collect();
+            Findings::new(listed, unlisted)
+        };
+        match self {
+            Self::Valid(proven) => Self::Invalid(Refused {
+                by: RefusedBy::Installation,
+                digest: Some(proven.canonical.digest),
+                node_selector: Some(proven.spec.node_selector),
+                findings: with(proven.findings),
+            }),
+            Self::Invalid(refused) => Self::Invalid(Refused {
+                findings: with(refused.findings),
+                ..refused
+            }),
+            Self::Unknown(reason) => Self::Unknown(reason),
+        }
+    }
+}
+
 impl Refused {
+    /// Whether the proofs that need a child (compile, load, meaning) were left out, because what comes before them
+    /// did not pass.
+    #[must_use]
+    pub fn is_half_proven(&self) -> bool {
+        let is_first = |finding: &Finding| {
+            finding.is_fatal() && !finding.code.is_about_meaning() && finding.code != Code::DuplicateName
+        };
+        self.by != RefusedBy::TestLoad && self.findings.iter().any(is_first)
+    }
+
     /// The finding to name first: the first that is Invalid.
     #[must_use]
     pub fn cause(&self) -> Option<&Finding> {

@@ -3,6 +3,15 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+/// "a", "a and b", "a, b and c".
+pub(crate) fn listing(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 /// "1 node", "3 nodes".
 pub(crate) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };

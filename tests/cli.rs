@@ -366,7 +366,7 @@ fn install_goes_on_past_files_that_are_bad_and_names_each() {
     assert!(ran.out.contains("installed  default/good"), "{}", ran.out);
     assert!(ran.out.contains("refused    shop/web"), "{}", ran.out);
     for part in [
-        "b.yaml:1: shop/web is defined in ./a.yaml:1 as well",
+        "shop/web is defined in ./a.yaml:1 and ./b.yaml:1: none of them is installed",
         "Bad Name.json: profile name \"Bad Name\"",
         "syntax.yaml:",
         "trick.yaml:3:18: error[bad-name]: metadata.name: ",
@@ -502,6 +502,59 @@ fn crds_prints_what_the_folder_crds_holds() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         assert!(ran.out.contains(&text));
     }
+}
+
+#[test]
+fn the_example_has_no_finding_that_it_does_not_accept() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
+    let ran = callgate(&examples, &["check", "--format", "json", "web.yaml"], "");
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    let answer: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let findings = answer["files"][0]["findings"].as_array().unwrap();
+    assert!(!findings.is_empty());
+    assert!(
+        findings.iter().all(|finding| finding["accepted"] == true),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn what_install_refuses_for_its_name_check_refuses_as_well() {
+    let manifest = MANIFEST.replace("    arg: []\n", "");
+    let twice = format!("{manifest}---\n{manifest}");
+    let root = folder(&[("a.yaml", &twice), ("b.yaml", &manifest)]);
+    fs::create_dir(root.path().join("other")).unwrap();
+    fs::write(root.path().join("other/c.yaml"), &manifest).unwrap();
+    let ran = callgate(root.path(), &["check", ".", "./b.yaml"], "");
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert_eq!(ran.out.matches("error[duplicate-name]").count(), 3, "{}", ran.out);
+    assert!(
+        ran.out.contains("./a.yaml:1 and ./b.yaml:1 as well"),
+        "{}",
+        ran.out
+    );
+    // Another folder may be for another cluster, and a file that is given twice is no second one.
+    assert!(ran.out.contains("./other/c.yaml: shop/web: valid"), "{}", ran.out);
+    let ran = callgate(root.path(), &["check", "b.yaml", "./b.yaml"], "");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn a_profile_that_fails_before_the_proofs_says_that_there_may_be_more() {
+    let folder = folder(&[("clash.json", CONTRADICTORY), ("web.yaml", MANIFEST)]);
+    let ran = callgate(folder.path(), &["check", "."], "");
+    let said: Vec<_> = ran
+        .out
+        .lines()
+        .filter(|line| line.contains("there may be more"))
+        .collect();
+    assert_eq!(said.len(), 1, "{}", ran.out);
+    assert!(
+        said[0].contains("web.yaml: shop/web: INVALID, 1 finding; "),
+        "{}",
+        said[0]
+    );
 }
 
 #[test]

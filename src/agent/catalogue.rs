@@ -285,7 +285,7 @@ impl From<Refused> for Judged {
                     field => format!("{field}: {}", cause.sentence()),
                 };
                 if more > 0 {
-                    message = format!("{message} (and {more} more)");
+                    message = format!("{message} ({more} more in the profile's status.findings)");
                 }
                 (cause.code.reason(), message)
             }
@@ -336,7 +336,7 @@ mod tests {
         );
         assert_eq!(
             refused(RefusedBy::Rule, vec![first, second]).2,
-            "spec: no such key (and 1 more)"
+            "spec: no such key (1 more in the profile's status.findings)"
         );
         let whole = Finding::new(Code::Syntax, FieldPath::root(), "no profile");
         assert_eq!(refused(RefusedBy::Rule, vec![whole]).2, "no profile");

@@ -3,6 +3,7 @@
 mod human;
 mod json;
 mod place;
+mod repeated;
 mod sarif;
 
 use std::path::{Path, PathBuf};
@@ -145,9 +146,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     run::with_prover(args.proof.clone(), async |prover| {
         let Given { files, unread, notes } = Given::read(&args.paths);
         let mut checked = Vec::new();
-        for file in &files {
-            for document in &file.documents {
-                let result = check(&prover, document).await;
+        let mut repeated = repeated::find(&files);
+        for (file_number, file) in files.iter().enumerate() {
+            for (number, document) in file.documents.iter().enumerate() {
+                let mut result = check(&prover, document).await;
+                if let Some(finding) = repeated.remove(&(file_number, number)) {
+                    result = result.refused_for(finding);
+                }
                 checked.push(Checked::new(file, document, result, &args.present));
             }
         }
@@ -210,7 +215,12 @@ impl Given {
         }));
         let files: Vec<_> = paths.iter().filter_map(|path| self.read_file(path)).collect();
         let without = files.iter().filter(|file| !file.has_profile()).count();
-        if without > 0 || files.is_empty() {
+        if files.is_empty() {
+            self.notes.push(format!(
+                "no .yaml, .yml or .json file below {} (hidden ones are left out)",
+                folder.display()
+            ));
+        } else if without > 0 {
             self.notes.push(format!(
                 "no SeccompProfile in {without} of {} below {}",
                 count(files.len(), "file"),
@@ -243,6 +253,16 @@ async fn check(prover: &Prover, document: &SourceDocument) -> CheckResult {
         Err(refused) => Verdict::Invalid(refused),
     };
     CheckResult::Judged(Box::new(verdict))
+}
+
+impl CheckResult {
+    /// The same, but that this makes it invalid as well.
+    fn refused_for(self, finding: Finding) -> Self {
+        let Self::Judged(verdict) = self else {
+            return self;
+        };
+        Self::Judged(Box::new(verdict.refused_for(finding)))
+    }
 }
 
 impl Deny {

@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         failed: wanted.has_unread(),
     };
     for complaint in wanted.complaints() {
-        run::tell(complaint);
+        run::tell(&complaint);
     }
     if wanted.profiles.is_empty() {
         if outcome.invalid || outcome.failed {
@@ -69,7 +69,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(outcome.exit_code());
         }
         bail!(
-            "{} holds no seccomp profile (.yaml, .yml or .json)",
+            "{} holds no seccomp profile: .yaml and .yml files with SeccompProfile manifests and OCI profiles as .json are \
+             looked for, not in subfolders",
             args.folder.display()
         );
     }
@@ -83,7 +84,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 Candidate::One(source) => {
                     install(&prover, &mut store, &proof, name, source, &mut outcome).await?;
                 }
-                Candidate::Several => say(&format!("refused    {name}{}", kept(live(&store, name))))?,
+                Candidate::Several(_) => say(&format!("refused    {name}{}", kept(live(&store, name))))?,
             }
         }
         if args.prune {

@@ -12,6 +12,8 @@ use crate::profile::{MAX_TEXT, SourceDocument};
 pub(super) struct SourceFile {
     /// As messages name it.
     pub(super) name: String,
+    /// The same for every way to name it: without links and dots where it exists, and `-` for standard input.
+    pub(super) path: PathBuf,
     /// Its text.
     pub(super) text: String,
     /// What the text holds, in its order.
@@ -31,11 +33,16 @@ impl SourceFile {
 /// [`MAX_TEXT`]; what is wrong with its profiles is in the documents.
 pub(super) fn read(path: &Path) -> anyhow::Result<SourceFile> {
     if path == Path::new("-") {
-        return read_from(std::io::stdin().lock(), "standard input".to_owned());
+        return read_from(
+            std::io::stdin().lock(),
+            "standard input".to_owned(),
+            path.to_owned(),
+        );
     }
     let name = path.display().to_string();
     let file = std::fs::File::open(path).with_context(|| format!("cannot open {name}"))?;
-    read_from(file, name)
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    read_from(file, name, real)
 }
 
 /// The files of a folder that may hold profiles (`.yaml`, `.yml`, `.json`), sorted. Hidden files and subfolders
@@ -97,7 +104,7 @@ fn may_be_read(path: &Path) -> bool {
     path.metadata().map_or(true, |metadata| metadata.is_file())
 }
 
-fn read_from(reader: impl std::io::Read, name: String) -> anyhow::Result<SourceFile> {
+fn read_from(reader: impl std::io::Read, name: String, path: PathBuf) -> anyhow::Result<SourceFile> {
     let mut bytes = Vec::new();
     reader
         .take(MAX_TEXT as u64 + 1)
@@ -113,6 +120,7 @@ fn read_from(reader: impl std::io::Read, name: String) -> anyhow::Result<SourceF
     let documents = crate::profile::read(text.as_bytes());
     Ok(SourceFile {
         name,
+        path,
         text,
         documents,
     })

@@ -134,7 +134,8 @@ pub(super) async fn run(args: Args, client: Client, out: &mut impl Write) -> any
     match (args.output, wanted) {
         (Output::Json, _) => print::json(&counted, out)?,
         (Output::Text, Wanted::One(_)) => counted.iter().try_for_each(|one| print::detail(one, out))?,
-        (Output::Text, Wanted::All | Wanted::Namespace(_)) => print::table(&counted, out)?,
+        (Output::Text, Wanted::All) => print::table(&counted, None, out)?,
+        (Output::Text, Wanted::Namespace(namespace)) => print::table(&counted, Some(&namespace), out)?,
     }
     if !has_labels && counted.iter().any(|one| one.has_selector) && args.output == Output::Text {
         writeln!(

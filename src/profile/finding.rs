@@ -390,6 +390,8 @@ codes! {
     TooLarge = "too-large", Invalid, Nobody;
     /// The name of the object is no safe file name.
     BadName = "bad-name", Invalid, Nobody;
+    /// Another document beside it has the same namespace and name.
+    DuplicateName = "duplicate-name", Invalid, Nobody;
     /// `acceptFindings` names a code that does not exist, or one that nobody can accept.
     BadAcceptance = "bad-acceptance", Invalid, Nobody;
     /// A listener path outside the prefixes that the installation allows.

@@ -54,6 +54,8 @@ pub struct SourceProfile {
     pub spec: Result<ProfileSpec, Findings>,
     document: Arc<Node>,
     prefix: FieldPath,
+    /// Where the object stands within the document.
+    object: FieldPath,
 }
 
 impl SourceProfile {
@@ -61,6 +63,12 @@ impl SourceProfile {
     #[must_use]
     pub fn prefix(&self) -> &FieldPath {
         &self.prefix
+    }
+
+    /// Where a manifest has its name.
+    #[must_use]
+    pub fn name_path(&self) -> FieldPath {
+        self.object.key("metadata").key("name")
     }
 
     /// The place of the value that a path within the document leads to, or of the nearest one around it.
@@ -143,6 +151,7 @@ fn json(text: &str) -> Vec<SourceDocument> {
         spec,
         document,
         prefix,
+        object: root,
     }))]
 }
 
@@ -203,6 +212,7 @@ fn unreadable(code: Code, message: impl Into<String>, at: Location) -> SourceDoc
             at: Some(at),
         }),
         prefix: FieldPath::root(),
+        object: FieldPath::root(),
     }))
 }
 

@@ -68,7 +68,12 @@ fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
             }
         }
         Some(Verdict::Invalid(refused)) => {
-            format!("INVALID, {}", count(refused.findings.total(), "finding"))
+            let text = format!("INVALID, {}", count(refused.findings.total(), "finding"));
+            if refused.is_half_proven() {
+                text + "; not compiled, loaded and proven yet, so there may be more"
+            } else {
+                text
+            }
         }
         Some(Verdict::Unknown(reason)) => format!("could not be proven: {reason}"),
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::{finding, source_files};
 use crate::profile::{Finding, ProfileName, SourceDocument, SourceKind, SourceProfile};
-use crate::text::chain;
+use crate::text::{chain, listing};
 
 /// What the folder asks for.
 #[derive(Debug, Default)]
@@ -20,8 +20,8 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) enum Candidate {
     One(Source),
-    /// More than one: nobody knows which was meant, so none.
-    Several,
+    /// More than one: nobody knows which was meant, so none. Where they are.
+    Several(Vec<String>),
 }
 
 /// A profile, and where it was read.
@@ -45,13 +45,23 @@ enum BadKind {
     Unread,
     /// A document does not say which profile it is.
     Nameless,
-    /// It has the name of another.
-    Repeated,
 }
 
 impl Wanted {
-    pub(super) fn complaints(&self) -> impl Iterator<Item = &String> {
-        self.bad.iter().flat_map(|bad| &bad.complaints)
+    pub(super) fn complaints(&self) -> impl Iterator<Item = String> {
+        let repeated = self.profiles.iter().filter_map(|(name, candidate)| {
+            let Candidate::Several(places) = candidate else {
+                return None;
+            };
+            let places = listing(places);
+            Some(format!(
+                "{name} is defined in {places}: none of them is installed, keep one"
+            ))
+        });
+        self.bad
+            .iter()
+            .flat_map(|bad| bad.complaints.clone())
+            .chain(repeated)
     }
 
     pub(super) fn has_unread(&self) -> bool {
@@ -59,15 +69,13 @@ impl Wanted {
     }
 
     pub(super) fn has_invalid(&self) -> bool {
-        self.bad.iter().any(|bad| bad.kind != BadKind::Unread)
+        let is_repeated = |candidate: &Candidate| matches!(candidate, Candidate::Several(_));
+        self.bad.iter().any(|bad| bad.kind != BadKind::Unread) || self.profiles.values().any(is_repeated)
     }
 
     /// A file that may ask for any profile, if there is one.
     pub(super) fn nameless(&self) -> Option<&str> {
-        self.bad
-            .iter()
-            .find(|bad| bad.kind != BadKind::Repeated)
-            .map(|bad| bad.file.as_str())
+        self.bad.first().map(|bad| bad.file.as_str())
     }
 
     fn add_file(&mut self, path: &Path, namespace: &str) {
@@ -117,28 +125,25 @@ impl Wanted {
                 entry.insert(Candidate::One(source));
             }
             Entry::Occupied(mut entry) => {
-                let other = match entry.get() {
-                    Candidate::One(other) => format!("in {}:{} as well", other.file, other.profile.line),
-                    Candidate::Several => "more than twice".to_owned(),
-                };
-                let complaint = format!(
-                    "{}:{}: {} is defined {other}; none of them is installed, keep one",
-                    source.file,
-                    source.profile.line,
-                    entry.key()
-                );
-                entry.insert(Candidate::Several);
-                self.bad.push(Bad {
-                    file: source.file,
-                    kind: BadKind::Repeated,
-                    complaints: vec![complaint],
-                });
+                let place = source.begin();
+                match entry.get_mut() {
+                    Candidate::Several(places) => places.push(place),
+                    Candidate::One(other) => {
+                        let places = vec![other.begin(), place];
+                        entry.insert(Candidate::Several(places));
+                    }
+                }
             }
         }
     }
 }
 
 impl Source {
+    /// File and first line.
+    fn begin(&self) -> String {
+        format!("{}:{}", self.file, self.profile.line)
+    }
+
     /// File, line and column.
     pub(super) fn place(&self, finding: &Finding) -> String {
         let place = finding.location.or_else(|| self.profile.locate(&finding.field));
@@ -247,12 +252,20 @@ mod tests {
         let wanted = read(&[("a.yaml", &web), ("b.yaml", &web), ("c.json", OCI)]);
         assert_eq!(names(&wanted), ["default/c", "shop/web"]);
         let web: ProfileName = "shop/web".parse().unwrap();
-        assert!(matches!(wanted.profiles[&web], Candidate::Several));
+        assert!(matches!(wanted.profiles[&web], Candidate::Several(_)));
         assert!(wanted.has_invalid() && wanted.nameless().is_none());
         let complaint = wanted.complaints().next().unwrap();
         assert!(
-            complaint.contains("b.yaml:1: shop/web is defined in ") && complaint.contains("a.yaml:1 as well"),
+            complaint.starts_with("shop/web is defined in ") && complaint.contains("a.yaml:1 and "),
             "{complaint}"
         );
+        let web = manifest("web");
+        let twice = format!("{web}---\n{web}");
+        let wanted = read(&[("a.yaml", &web), ("b.yaml", &web), ("c.yaml", &twice)]);
+        let complaints: Vec<_> = wanted.complaints().collect();
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        for place in ["a.yaml:1, ", "b.yaml:1, ", "c.yaml:1 and ", "c.yaml:6: none"] {
+            assert!(complaints[0].contains(place), "{place} in {complaints:?}");
+        }
     }
 }

@@ -8,10 +8,13 @@ use crate::text::{printable, printable_json};
 /// Names of nodes on one line.
 const MAX_NAMED: usize = 8;
 
-/// One line per profile.
-pub(super) fn table(profiles: &[Counted], out: &mut impl Write) -> io::Result<()> {
+/// One line per profile. `place` is the namespace that they are of, where it is one alone.
+pub(super) fn table(profiles: &[Counted], place: Option<&str>, out: &mut impl Write) -> io::Result<()> {
     if profiles.is_empty() {
-        return writeln!(out, "No profiles found.");
+        let place = place.map_or_else(String::new, |namespace| {
+            format!(" in namespace {}", printable(namespace))
+        });
+        return writeln!(out, "No SeccompProfile found{place}.");
     }
     let header = [
         "NAMESPACE/NAME",
@@ -193,11 +196,15 @@ mod tests {
     #[test]
     fn a_table_has_one_line_per_profile() {
         assert_eq!(
-            text(|out| table(&[counted()], out)),
+            text(|out| table(&[counted()], None, out)),
             "NAMESPACE/NAME   VALID     INSTALLED   PENDING   FAILED   IN USE\n\
              team/web         Unknown   1/5         2         2        1\n"
         );
-        assert_eq!(text(|out| table(&[], out)), "No profiles found.\n");
+        assert_eq!(text(|out| table(&[], None, out)), "No SeccompProfile found.\n");
+        assert_eq!(
+            text(|out| table(&[], Some("shop"), out)),
+            "No SeccompProfile found in namespace shop.\n"
+        );
     }
 
     #[test]

@@ -601,7 +601,7 @@ fn labels_and_codes_are_checked_as_kubernetes_does() {
         &spec(json!([])),
         Code::WrongType,
         "spec.nodeSelector",
-        "an object of labels",
+        "a map of labels",
     );
     let many: serde_json::Map<_, _> = (0..17).map(|n| (format!("l{n}"), json!(""))).collect();
     refused_once(

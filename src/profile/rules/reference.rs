@@ -127,6 +127,17 @@ const OTHERS: &[(Code, Doc)] = &[
         },
     ),
     (
+        Code::DuplicateName,
+        Doc {
+            why: "Nobody knows which of them is meant. callgate install takes none of them; with kubectl apply the one \
+                  that is read last replaces the others, without a word.",
+            evidence: "Told by callgate check and install of documents in one file or one folder; other folders may be \
+                       for other clusters.",
+            cure: "Keep one, or give them different names.",
+            example: None,
+        },
+    ),
+    (
         Code::BadAcceptance,
         Doc {
             why: "What is accepted under a wrong name is not accepted.",

@@ -113,6 +113,7 @@ impl Reader<'_> {
             spec: report.finish(spec),
             document: Arc::clone(self.document),
             prefix,
+            object: path.clone(),
         }
     }
 }
