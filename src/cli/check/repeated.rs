@@ -11,6 +11,8 @@ const NAMED: usize = 8;
 
 /// A document that has a name.
 struct Named<'a> {
+    /// The number of its file, and its own in there.
+    at: (usize, usize),
     file: &'a SourceFile,
     profile: &'a SourceProfile,
 }
@@ -26,8 +28,7 @@ impl Named<'_> {
 /// Files of different folders may be for different clusters, as overlays are, and are not compared. A file that was given
 /// twice is one file.
 pub(super) fn find(files: &[SourceFile]) -> BTreeMap<(usize, usize), Finding> {
-    let mut groups: BTreeMap<(Option<&Path>, &ProfileName), Vec<((usize, usize), Named<'_>)>> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<(Option<&Path>, &ProfileName), Vec<Named<'_>>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (file_number, file) in files.iter().enumerate() {
         if !seen.insert(&file.path) {
@@ -37,23 +38,17 @@ pub(super) fn find(files: &[SourceFile]) -> BTreeMap<(usize, usize), Finding> {
             if let SourceDocument::Profile(profile) = document
                 && let Some(name) = &profile.name
             {
-                let named = Named { file, profile };
-                groups
-                    .entry((file.path.parent(), name))
-                    .or_default()
-                    .push(((file_number, number), named));
+                let at = (file_number, number);
+                let named = Named { at, file, profile };
+                groups.entry((file.path.parent(), name)).or_default().push(named);
             }
         }
     }
     let mut found = BTreeMap::new();
     for ((_, name), group) in groups.iter().filter(|(_, group)| group.len() > 1) {
-        for (at, one) in group {
-            let others: Vec<_> = group.iter().filter(|(other, _)| other != at).collect();
-            let mut places: Vec<_> = others
-                .iter()
-                .take(NAMED)
-                .map(|(_, other)| other.place())
-                .collect();
+        for one in group {
+            let others: Vec<_> = group.iter().filter(|other| other.at != one.at).collect();
+            let mut places: Vec<_> = others.iter().take(NAMED).map(|other| other.place()).collect();
             if others.len() > NAMED {
                 places.push(format!("{} more places", others.len() - NAMED));
             }
@@ -63,7 +58,7 @@ pub(super) fn find(files: &[SourceFile]) -> BTreeMap<(usize, usize), Finding> {
                 crate::text::listing(&places)
             );
             found.insert(
-                *at,
+                one.at,
                 Finding::new(Code::DuplicateName, one.profile.name_path(), message),
             );
         }

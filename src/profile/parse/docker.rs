@@ -155,37 +155,42 @@ impl DockerKeys {
 
 impl Kind {
     fn finding(self) -> Finding {
-        let cure = self.meaning.and_then(|key| Some((key.name, key.cure?)));
-        let message = match cure {
-            Some((name, cure)) => {
-                let times = match self.counts.get(name) {
-                    None | Some(1) => String::new(),
-                    Some(count) => format!(", and stands {count} times in this profile"),
-                };
-                format!(
-                    "{name} is a key of Docker's format, not of the OCI's{times}; {cure}, or let callgate resolve make a \
-                     profile of the file that has no such keys"
-                )
-            }
-            None => {
-                let keys: Vec<String> = self
-                    .counts
-                    .iter()
-                    .map(|(key, count)| match count {
-                        1 => format!("{key} (once)"),
-                        count => format!("{key} ({count} times)"),
-                    })
-                    .collect();
-                format!(
-                    "keys of Docker's format, not of the OCI's, that say nothing here: {}; remove them (a YAML manifest \
-                     can have comments)",
-                    keys.join(", ")
-                )
-            }
+        let message = match self.meaning.and_then(|key| key.cure) {
+            Some(cure) => self.one(cure),
+            None => self.idle(),
         };
         Finding {
             location: self.location,
             ..Finding::new(Code::DockerFormat, self.field, message)
         }
+    }
+
+    /// One key, and what to write in its place.
+    fn one(&self, cure: &str) -> String {
+        let times = |(name, count): (&&str, &usize)| match count {
+            1 => format!("{name} is a key of Docker's format, not of the OCI's"),
+            count => format!(
+                "{name} is a key of Docker's format, not of the OCI's, and stands {count} times in this profile"
+            ),
+        };
+        let keys: Vec<String> = self.counts.iter().map(times).collect();
+        format!(
+            "{}; {cure}, or let callgate resolve make a profile of the file that has no such keys",
+            keys.join(", ")
+        )
+    }
+
+    /// All that say nothing.
+    fn idle(&self) -> String {
+        let times = |(name, count): (&&str, &usize)| match count {
+            1 => format!("{name} (once)"),
+            count => format!("{name} ({count} times)"),
+        };
+        let keys: Vec<String> = self.counts.iter().map(times).collect();
+        format!(
+            "keys of Docker's format, not of the OCI's, that say nothing here: {}; remove them (a YAML manifest can have \
+             comments)",
+            keys.join(", ")
+        )
     }
 }
