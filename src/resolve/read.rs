@@ -10,7 +10,7 @@ use super::host::{ARCHES, Capability, KernelVersion};
 use super::{DockerProfile, Entry, Filter};
 use crate::profile::{
     Architecture, Code, Dialect, FieldPath, Finding, Findings, Location, Node, Report, SyntaxError,
-    UnknownName, Value, nearest, quoted, read_architecture, read_spec_into, read_json, unknown_key,
+    UnknownName, Value, nearest, quoted, read_architecture, read_json, read_spec_into, unknown_key,
 };
 
 type Member = crate::profile::Entry;

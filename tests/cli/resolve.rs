@@ -137,7 +137,10 @@ fn a_plain_profile_is_said_to_be_one_and_stays_what_it_is() {
     assert!(ran.err.contains("is a plain OCI profile already"), "{}", ran.err);
     let (plain, given): (Value, Value) = (parsed(&ran), serde_json::from_str(GOOD).unwrap());
     assert_eq!(plain["defaultErrnoRet"], given["defaultErrnoRet"]);
-    assert_eq!(plain["syscalls"][0]["names"], json!(["execve", "read"]));
+    let names = |profile: &Value| -> std::collections::BTreeSet<String> {
+        serde_json::from_value(profile["syscalls"][0]["names"].clone()).unwrap()
+    };
+    assert_eq!(names(&plain), names(&given));
 }
 
 #[test]
