@@ -9,6 +9,12 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
+CARGO_FUZZ_VERSION := 0.13.1
+CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
+
+# For `make fuzz`: how long each fuzzer runs, and which ones do.
+FUZZ_SECONDS ?= 600
+FUZZERS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
 # Builds as the user that calls, and runs what it built as root.
 AS_ROOT := cargo --config 'target."cfg(unix)".runner="$(CURDIR)/tests/as-root"'
@@ -30,6 +36,7 @@ test: root packages kubernetes helm runtimes ## Run every test, on a real kube-a
 .PHONY: lint
 lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scripts
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
@@ -38,6 +45,16 @@ lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scri
 .PHONY: audit
 audit: $(CARGO_DENY) ## Look the dependencies up in the advisory database (downloads it)
 	$(CARGO_DENY) --locked check advisories
+
+.PHONY: fuzz
+fuzz: packages $(CARGO_FUZZ) ## Feed made-up bytes to all that reads foreign ones (needs nightly Rust, an hour and more)
+	cd fuzz && PATH="$(TOOLS)/bin:$$PATH" RUSTUP_TOOLCHAIN=nightly cargo fuzz build --sanitizer none
+	cd fuzz && for fuzzer in $(FUZZERS); do \
+	  mkdir -p "corpus/$$fuzzer" && \
+	  PATH="$(TOOLS)/bin:$$PATH" RUSTUP_TOOLCHAIN=nightly cargo fuzz run --sanitizer none "$$fuzzer" \
+	    "corpus/$$fuzzer" "seeds/$$fuzzer" -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 \
+	    -rss_limit_mb=512 -dict=profile.dict || exit 1; \
+	done
 
 .PHONY: bench
 bench: packages kubernetes ## Measure against the budgets, and print a table
@@ -85,8 +102,12 @@ packages: ## Install the Debian packages that building and testing needs
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf target tests/kubernetes/bin tests/runtimes/bin
+	rm -rf target tests/kubernetes/bin tests/runtimes/bin fuzz/target fuzz/corpus fuzz/artifacts
 
 $(CARGO_DENY):
 	@echo "Building cargo-deny $(CARGO_DENY_VERSION), once (about 5 minutes)"
 	cargo install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
+
+$(CARGO_FUZZ):
+	@echo "Building cargo-fuzz $(CARGO_FUZZ_VERSION), once (about a minute)"
+	cargo install --locked --quiet --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION)

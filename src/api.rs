@@ -4,6 +4,8 @@
 
 mod condition;
 mod crd;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod live;
 mod node;
 mod profile;

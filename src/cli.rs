@@ -7,6 +7,10 @@ mod controller;
 mod crds;
 mod duration;
 mod finding;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz {
+    pub(crate) use super::check::fuzz::report;
+}
 mod install;
 mod resolve;
 mod run;

@@ -41,6 +41,8 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod meaning;
 pub mod profile;
 pub mod proof;

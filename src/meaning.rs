@@ -11,8 +11,12 @@
 mod call;
 mod condition;
 mod diagram;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod program;
 mod reading;
+#[cfg(any(test, fuzzing))]
+mod reference;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;

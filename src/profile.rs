@@ -14,6 +14,8 @@
 mod canonical;
 mod document;
 mod finding;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod label;
 mod model;
 mod name;

@@ -23,6 +23,8 @@
 
 mod dir;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod place;
 mod record;
 mod repair;

@@ -20,6 +20,8 @@
 //!   (of which the kernel's answer is the part that counts), and nothing else.
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod judge;
 mod launch;
 mod message;

@@ -1,5 +1,7 @@
 //! `callgate check`: every proof, offline, with the place in the file.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod human;
 mod json;
 mod place;

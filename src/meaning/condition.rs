@@ -89,7 +89,7 @@ const GREATER: Outcome = Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::holds;
+    use super::super::reference::holds;
     use super::*;
 
     const VALUES: [u64; 11] = [

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::reference::{applies, arguments_of};
 use super::*;
 use crate::filter::{SeccompData, compile, resolve};
 use crate::profile::{Action, Class, Condition, Errno, Operator, Profile, Rule};
@@ -93,27 +94,11 @@ fn some_arguments() -> impl Strategy<Value = [u64; 6]> {
     ]
 }
 
-/// Independent of the diagrams: does a condition hold, by the words of the specification?
-pub(super) fn holds(condition: &Condition, argument: u64) -> bool {
-    let value = condition.value;
-    match condition.op {
-        Operator::Equal => argument == value,
-        Operator::NotEqual => argument != value,
-        Operator::Less => argument < value,
-        Operator::LessOrEqual => argument <= value,
-        Operator::Greater => argument > value,
-        Operator::GreaterOrEqual => argument >= value,
-        Operator::MaskedEqual => argument & value == condition.value_two.unwrap_or(0),
-    }
-}
-
-fn applies(rule: &Rule, arguments: &[u64; 6]) -> bool {
-    let mut conditions = rule.args.iter();
-    conditions.all(|condition| holds(condition, arguments[usize::from(condition.index)]))
-}
-
 fn evaluate(profile: &Profile, arguments: &[u64; 6]) -> Answer {
-    let rule = profile.syscalls.iter().find(|rule| applies(rule, arguments));
+    let rule = profile
+        .syscalls
+        .iter()
+        .find(|rule| applies(rule, None, arguments));
     match rule {
         Some(rule) => Answer::new(rule.action, rule.errno_ret),
         None => Answer::new(profile.default_action, profile.default_errno_ret),
@@ -122,19 +107,6 @@ fn evaluate(profile: &Profile, arguments: &[u64; 6]) -> Answer {
 
 /// kill(2) on x86-64.
 const KILL: u32 = 62;
-
-/// The arguments in a witness like `kill(0x1, 0x2)`; those that it leaves out do not matter.
-fn arguments_of(witness: &str) -> [u64; 6] {
-    let inner = witness.split_once('(').unwrap().1.split_once(')').unwrap().0;
-    let mut arguments = [0; 6];
-    for (argument, text) in arguments
-        .iter_mut()
-        .zip(inner.split(", ").filter(|text| !text.is_empty()))
-    {
-        *argument = u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
-    }
-    arguments
-}
 
 fn run(program: &Program, architecture: Architecture, nr: u32, args: [u64; 6]) -> Answer {
     Answer::from_word(program.run(&SeccompData {

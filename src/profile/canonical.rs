@@ -66,7 +66,7 @@ impl Profile {
     }
 
     /// The same profile with everything in order whose order means nothing.
-    fn normalized(&self) -> Self {
+    pub(super) fn normalized(&self) -> Self {
         let mut profile = self.clone();
         sort_once(&mut profile.architectures);
         sort_once(&mut profile.flags);

@@ -17,6 +17,14 @@ use super::finding::{FieldPath, Location, quoted};
 /// The longest text that is read, in bytes: a bundle of some hundred profiles of Docker's size.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;
 
+/// How many documents a text may have: what is kept of each, and said of it, has a bound that this is multiplied with.
+pub(super) const MAX_DOCUMENTS: usize = 4_096;
+/// What the tree of a document may take, in bytes, aliases followed: as much as the profiles of the longest text in
+/// any usual form. A hostile text has a value in every other byte.
+const MAX_WEIGHT: usize = 32 * 1024 * 1024;
+/// What a value or a key takes beside its text: itself, and about as much as the allocator needs for the text.
+const NODE_WEIGHT: usize = size_of::<Node>() + 16;
+
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
@@ -50,6 +58,18 @@ pub(crate) struct Entry {
 pub(crate) struct SyntaxError {
     pub(crate) at: Location,
     pub(crate) message: String,
+}
+
+impl SyntaxError {
+    /// Of a tree beyond [`MAX_WEIGHT`].
+    fn too_large(at: Location) -> Self {
+        let limit = MAX_WEIGHT / (1024 * 1024);
+        let message = format!(
+            "the document is too large: what it holds, with its aliases followed, takes more than {limit} MiB of \
+             memory; split it"
+        );
+        Self { at, message }
+    }
 }
 
 impl Value {

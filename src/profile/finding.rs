@@ -252,10 +252,10 @@ impl Findings {
         self.unlisted
     }
 
-    /// How many there are in all.
+    /// How many there are in all. What a child says it found may be any number.
     #[must_use]
-    pub fn total(&self) -> usize {
-        self.listed.len() + self.unlisted
+    pub const fn total(&self) -> usize {
+        self.listed.len().saturating_add(self.unlisted)
     }
 
     /// Adds a finding, which is made only if it is listed.
@@ -265,6 +265,12 @@ impl Findings {
         } else {
             self.unlisted += 1;
         }
+    }
+
+    /// Lists the first `most` alone.
+    pub(super) fn shorten(&mut self, most: usize) {
+        self.unlisted = self.total() - self.listed.len().min(most);
+        self.listed.truncate(most);
     }
 
     /// Adds a finding before the one that is listed there.

@@ -7,7 +7,7 @@ mod manifest;
 
 use std::sync::Arc;
 
-use super::document::{MAX_TEXT, Node, SyntaxError, Value, read_json, read_yaml};
+use super::document::{MAX_DOCUMENTS, MAX_TEXT, Node, SyntaxError, Value, read_json, read_yaml};
 use super::finding::{Code, FieldPath, Finding, Findings, Location};
 use super::model::ProfileSpec;
 use super::name::ProfileName;
@@ -78,6 +78,9 @@ impl SourceProfile {
     }
 }
 
+/// How many findings of one text are listed; beyond them, each document lists its first alone.
+const MAX_LISTED: usize = 10_000;
+
 /// Reads every document of a text. Never empty: a text without any document is one unreadable document.
 #[must_use]
 pub fn read(text: &[u8]) -> Vec<SourceDocument> {
@@ -108,6 +111,15 @@ pub fn read(text: &[u8]) -> Vec<SourceDocument> {
     } else {
         yaml(text)
     };
+    let Documents {
+        list: mut documents,
+        has_more,
+        ..
+    } = documents;
+    if has_more {
+        let message = format!("more than {MAX_DOCUMENTS} documents, and no more are read: split the file");
+        documents.push(unreadable(Code::TooLarge, message, begin));
+    }
     if documents.is_empty() {
         let message = "empty: expected an OCI seccomp profile in JSON, or SeccompProfile manifests";
         return vec![unreadable(Code::Syntax, message, begin)];
@@ -115,16 +127,45 @@ pub fn read(text: &[u8]) -> Vec<SourceDocument> {
     documents
 }
 
-fn json(text: &str) -> Vec<SourceDocument> {
+/// What was found in a text so far. It has bounds, whatever the text holds.
+#[derive(Default)]
+struct Documents {
+    /// At most [`MAX_DOCUMENTS`].
+    list: Vec<SourceDocument>,
+    /// Whether there are more.
+    has_more: bool,
+    /// Findings that are listed.
+    listed: usize,
+}
+
+impl Documents {
+    fn push(&mut self, mut document: SourceDocument) {
+        if self.list.len() == MAX_DOCUMENTS {
+            self.has_more = true;
+            return;
+        }
+        if let SourceDocument::Profile(profile) = &mut document
+            && let Err(findings) = &mut profile.spec
+        {
+            findings.shorten(MAX_LISTED.saturating_sub(self.listed).max(1));
+            self.listed += findings.len();
+        }
+        self.list.push(document);
+    }
+}
+
+fn json(text: &str) -> Documents {
+    let mut documents = Documents::default();
     let document = match read_json(text) {
         Ok(node) => Arc::new(node),
         Err(SyntaxError { at, message }) => {
-            return vec![unreadable(Code::Syntax, message, at)];
+            documents.push(unreadable(Code::Syntax, message, at));
+            return documents;
         }
     };
     let root = FieldPath::root();
-    if let Some(objects) = manifest::read_objects(&document, &[]) {
-        return objects;
+    if manifest::read_objects(&document, &[], &mut documents) {
+        return documents;
     }
     let is_config = ["ociVersion", "linux", "process"]
         .iter()
@@ -144,7 +185,7 @@ fn json(text: &str) -> Vec<SourceDocument> {
         )
     };
     let line = document.at.map_or(1, |at| at.line);
-    vec![SourceDocument::Profile(Box::new(SourceProfile {
+    documents.push(SourceDocument::Profile(Box::new(SourceProfile {
         kind,
         name: None,
         line,
@@ -152,7 +193,8 @@ fn json(text: &str) -> Vec<SourceDocument> {
         document,
         prefix,
         object: root,
-    }))]
+    })));
+    documents
 }
 
 fn runtime_config(document: &Node, path: &FieldPath) -> Result<ProfileSpec, Findings> {
@@ -175,9 +217,13 @@ fn runtime_config(document: &Node, path: &FieldPath) -> Result<ProfileSpec, Find
     report.finish(spec)
 }
 
-fn yaml(text: &str) -> Vec<SourceDocument> {
-    let mut documents = Vec::new();
-    for document in read_yaml(text) {
+fn yaml(text: &str) -> Documents {
+    let read = read_yaml(text);
+    let mut documents = Documents {
+        has_more: read.len() > MAX_DOCUMENTS,
+        ..Documents::default()
+    };
+    for document in read {
         let node = match document.read {
             Ok(node) if node.value == Value::Null && document.errors.is_empty() => continue,
             Ok(node) => Arc::new(node),
@@ -186,9 +232,7 @@ fn yaml(text: &str) -> Vec<SourceDocument> {
                 continue;
             }
         };
-        if let Some(objects) = manifest::read_objects(&node, &document.errors) {
-            documents.extend(objects);
-        } else {
+        if !manifest::read_objects(&node, &document.errors, &mut documents) {
             let message = "not an object of Kubernetes: a manifest has apiVersion, kind, metadata and spec; \
                            an OCI profile must be JSON, because runtimes read nothing else";
             documents.push(unreadable(Code::MissingKey, message, document.at));

@@ -7,15 +7,22 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{Entry, Location, Node, SyntaxError, Value};
+use super::{Entry, Location, MAX_WEIGHT, NODE_WEIGHT, Node, SyntaxError, Value};
 
 /// Reads exactly one JSON value: no byte order mark, comment, trailing comma or second value, and at most 128
 /// levels deep.
 pub(crate) fn read_json(text: &str) -> Result<Node, SyntaxError> {
     let mut decoder = serde_json::Deserializer::from_str(text);
-    let read = Place(&mut Scanner::new(text)).deserialize(&mut decoder);
+    let mut scanner = Scanner::new(text);
+    let read = Place(&mut scanner).deserialize(&mut decoder);
     read.and_then(|node| decoder.end().map(|()| node))
-        .map_err(|error| explain(text, &error))
+        .map_err(|error| {
+            if scanner.weight > MAX_WEIGHT {
+                SyntaxError::too_large(scanner.at)
+            } else {
+                explain(text, &error)
+            }
+        })
 }
 
 fn explain(text: &str, error: &serde_json::Error) -> SyntaxError {
@@ -48,6 +55,8 @@ fn explain(text: &str, error: &serde_json::Error) -> SyntaxError {
 struct Scanner<'a> {
     rest: &'a str,
     at: Location,
+    /// About the bytes that the tree takes so far.
+    weight: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -55,18 +64,24 @@ impl<'a> Scanner<'a> {
         Self {
             rest: text,
             at: Location { line: 1, column: 1 },
+            weight: 0,
         }
     }
 
-    /// The next key or value: its place, and its text where it is not a list or an object.
-    fn next(&mut self) -> (Location, &'a str) {
+    /// The next key or value: its place, and its text where it is not a list or an object. An error where the tree
+    /// would take too much with it.
+    fn next<E: Error>(&mut self) -> Result<(Location, &'a str), E> {
         let skipped = self
             .rest
             .find(|c: char| !matches!(c, ' ' | '\t' | '\r' | '\n' | ',' | ':' | ']' | '}'));
         self.advance(skipped.unwrap_or(self.rest.len()));
         let at = self.at;
         let token = self.advance(token_length(self.rest));
-        (at, token)
+        self.weight += NODE_WEIGHT + token.len();
+        if self.weight > MAX_WEIGHT {
+            return Err(E::custom("too large"));
+        }
+        Ok((at, token))
     }
 
     fn advance(&mut self, length: usize) -> &'a str {
@@ -114,7 +129,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_, '_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, decoder: D) -> Result<Node, D::Error> {
-        let (at, text) = self.0.next();
+        let (at, text) = self.0.next()?;
         let value = decoder.deserialize_any(Build {
             scanner: self.0,
             text,
@@ -130,7 +145,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
     type Value = (String, Location);
 
     fn deserialize<D: Deserializer<'de>>(self, decoder: D) -> Result<Self::Value, D::Error> {
-        let (at, _) = self.0.next();
+        let (at, _) = self.0.next()?;
         Ok((serde::Deserialize::deserialize(decoder)?, at))
     }
 }
@@ -196,6 +211,7 @@ impl<'de> Visitor<'de> for Build<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::fuzz::check_places;
     use super::*;
     use proptest::prelude::*;
 
@@ -262,39 +278,6 @@ mod tests {
         );
     }
 
-    /// The places of all keys and values must be those where the text says the same thing.
-    fn check_places(node: &Node, lines: &[Vec<char>]) {
-        let from = |at: Option<Location>| {
-            let at = at.unwrap();
-            lines[at.line - 1][at.column - 1..].iter().collect::<String>()
-        };
-        let begins_with_string = |text: &str, expected: &str| {
-            let mut stream = serde_json::Deserializer::from_str(text).into_iter::<String>();
-            assert_eq!(stream.next().unwrap().unwrap(), expected);
-        };
-        let text = from(node.at);
-        match &node.value {
-            Value::Null => assert!(text.starts_with("null")),
-            Value::Bool(value) => assert!(text.starts_with(&value.to_string())),
-            Value::Integer(value) => assert!(text.starts_with(&value.to_string())),
-            Value::Number(written) => assert!(text.starts_with(written)),
-            Value::Text(value) => begins_with_string(&text, value),
-            Value::List(items) => {
-                assert!(text.starts_with('['));
-                for item in items {
-                    check_places(item, lines);
-                }
-            }
-            Value::Map(entries) => {
-                assert!(text.starts_with('{'));
-                for entry in entries {
-                    begins_with_string(&from(entry.at), &entry.key);
-                    check_places(&entry.value, lines);
-                }
-            }
-        }
-    }
-
     fn any_json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
@@ -319,8 +302,7 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let text = text.unwrap();
             let node = read_json(&text).unwrap();
-            let lines: Vec<Vec<char>> = text.split('\n').map(|line| line.chars().collect()).collect();
-            check_places(&node, &lines);
+            check_places(&node, &text);
         }
 
         #[test]

@@ -11,16 +11,11 @@ use std::collections::HashMap;
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag, options};
 
 use super::super::finding::quoted;
-use super::{Entry, Location, Node, SyntaxError, Value};
+use super::{Entry, Location, MAX_DOCUMENTS, MAX_WEIGHT, NODE_WEIGHT, Node, SyntaxError, Value};
 use scalar::plain;
 
 /// How deep a document may nest, aliases followed.
 const MAX_DEPTH: usize = 128;
-/// What a document may weigh, aliases followed: about the bytes that its tree takes.
-const MAX_WEIGHT: usize = 64 * 1024 * 1024;
-/// What a value weighs beside its text.
-const NODE_WEIGHT: usize = 32;
-
 /// One document of a text.
 #[derive(Debug)]
 pub(crate) struct YamlDocument {
@@ -32,7 +27,8 @@ pub(crate) struct YamlDocument {
     pub(crate) errors: Vec<SyntaxError>,
 }
 
-/// Reads every document. One with a syntax error does not hide those after it.
+/// Reads every document, but none beyond [`MAX_DOCUMENTS`] and one. One with a syntax error does not hide those after
+/// it.
 pub(crate) fn read_yaml(text: &str) -> Vec<YamlDocument> {
     let mut options = options! {
         block_nesting_limit: MAX_DEPTH,
@@ -43,7 +39,9 @@ pub(crate) fn read_yaml(text: &str) -> Vec<YamlDocument> {
     let mut parser = Parser::new_from_str_with_options(text, options);
     let mut documents = Vec::new();
     let mut builder: Option<Builder> = None;
-    while let Some(event) = parser.next_event() {
+    while documents.len() <= MAX_DOCUMENTS
+        && let Some(event) = parser.next_event()
+    {
         let step = match event {
             Ok((Event::DocumentStart(..), span)) => {
                 builder = Some(Builder::new(location(&span.start)));
@@ -221,11 +219,7 @@ impl Builder {
         if self.weight <= MAX_WEIGHT {
             return Ok(());
         }
-        let message = format!(
-            "the document is too large: with its aliases followed it takes more than {} MiB",
-            MAX_WEIGHT / (1024 * 1024)
-        );
-        Err(SyntaxError { at, message })
+        Err(SyntaxError::too_large(at))
     }
 
     /// Puts a finished value where it belongs.

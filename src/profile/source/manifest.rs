@@ -6,7 +6,7 @@ use super::super::document::{Node, SyntaxError, Value};
 use super::super::finding::{Code, FieldPath, quoted};
 use super::super::name::{InvalidName, ProfileName};
 use super::super::parse::{Dialect, Report, read_spec_into, unknown_key};
-use super::{SourceDocument, SourceKind, SourceProfile};
+use super::{Documents, SourceDocument, SourceKind, SourceProfile};
 
 const GROUP: &str = "callgate.dev/";
 const API_VERSION: &str = "callgate.dev/v1alpha1";
@@ -38,15 +38,14 @@ const METADATA_KEYS: [&str; 15] = [
     "managedFields",
 ];
 
-/// The objects that a document holds: itself, or the items of a list. `None` for what has neither `kind` nor
+/// Adds the objects that a document holds: itself, or the items of a list. False for what has neither `kind` nor
 /// `apiVersion`. `errors` are what kubectl would read differently in this document.
-pub(super) fn read_objects(document: &Arc<Node>, errors: &[SyntaxError]) -> Option<Vec<SourceDocument>> {
+pub(super) fn read_objects(document: &Arc<Node>, errors: &[SyntaxError], objects: &mut Documents) -> bool {
     if document.entry("kind").is_none() && document.entry("apiVersion").is_none() {
-        return None;
+        return false;
     }
-    let mut objects = Vec::new();
-    Reader { document, errors }.object(document, &FieldPath::root(), &mut objects);
-    Some(objects)
+    Reader { document, errors }.object(document, &FieldPath::root(), objects);
+    true
 }
 
 struct Reader<'d> {
@@ -56,7 +55,7 @@ struct Reader<'d> {
 
 impl Reader<'_> {
     /// Recurses with lists of lists, which the nesting of documents bounds.
-    fn object(&self, node: &Node, path: &FieldPath, objects: &mut Vec<SourceDocument>) {
+    fn object(&self, node: &Node, path: &FieldPath, objects: &mut Documents) {
         let api_version = node.get("apiVersion").and_then(Node::text);
         let kind = node.get("kind").and_then(Node::text);
         if let (Some(version), Some(kind)) = (api_version, kind) {
@@ -74,6 +73,9 @@ impl Reader<'_> {
                     }
                     let path = path.key("items");
                     for (index, item) in items.iter().enumerate() {
+                        if objects.has_more {
+                            return;
+                        }
                         self.object(item, &path.index(index), objects);
                     }
                     return;
