@@ -26,6 +26,8 @@ macro_rules! start {
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/resolve.rs"]
 mod resolve;
 
