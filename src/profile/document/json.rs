@@ -192,6 +192,8 @@ impl<'de> Visitor<'de> for Build<'_, '_> {
         while let Some(item) = access.next_element_seed(Place(self.scanner))? {
             items.push(item);
         }
+        // What grows an item at a time has room for several, and most are small.
+        items.shrink_to_fit();
         Ok(Value::List(items))
     }
 
@@ -205,6 +207,7 @@ impl<'de> Visitor<'de> for Build<'_, '_> {
                 value,
             });
         }
+        entries.shrink_to_fit();
         Ok(Value::Map(entries))
     }
 }

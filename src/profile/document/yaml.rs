@@ -16,6 +16,8 @@ use scalar::plain;
 
 /// How deep a document may nest, aliases followed.
 const MAX_DEPTH: usize = 128;
+/// How many of a document's errors are told: as many as findings are listed.
+const MAX_ERRORS: usize = 100;
 /// One document of a text.
 #[derive(Debug)]
 pub(crate) struct YamlDocument {
@@ -162,9 +164,16 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(open) => {
+                    // What grows an item at a time has room for several, and most are small.
                     let value = match open.kind {
-                        OpenKind::List(items) => Value::List(items),
-                        OpenKind::Map(entries, _) => Value::Map(entries),
+                        OpenKind::List(mut items) => {
+                            items.shrink_to_fit();
+                            Value::List(items)
+                        }
+                        OpenKind::Map(mut entries, _) => {
+                            entries.shrink_to_fit();
+                            Value::Map(entries)
+                        }
                     };
                     let node = Node {
                         value,
@@ -301,6 +310,9 @@ impl Builder {
     }
 
     fn bad_tag(&mut self, tag: &Tag, at: Location) {
+        if self.errors.len() == MAX_ERRORS {
+            return;
+        }
         let tag = quoted(&tag.original());
         self.errors.push(SyntaxError {
             at,
@@ -323,6 +335,7 @@ fn as_key(node: Node, begin: Location, errors: &mut Vec<SyntaxError>) -> (String
         Value::Text(text) => text,
         Value::Bool(value) => value.to_string(),
         Value::Integer(value) => value.to_string(),
+        other if errors.len() == MAX_ERRORS => other.describe(),
         other => {
             let message = format!("a key must be text, and this is {}", other.describe());
             errors.push(SyntaxError { at, message });
