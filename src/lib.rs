@@ -32,6 +32,7 @@
 //! | [`telemetry`] | logs, metrics, health | nothing of ours |
 //! | `text` | words for people: counts, error chains, foreign texts | nothing of ours |
 //! | [`cli`] | one file per subcommand | everything |
+//! | `fuzz` | what must hold of any bytes; compiled for tests and fuzzers alone | everything |
 //!
 //! `agent` and `controller` never know each other. `profile` and `filter` know neither kube nor tokio.
 //! `unsafe` is allowed in `testload` only.
