@@ -241,8 +241,8 @@ impl Builder {
     ) -> Result<(), SyntaxError> {
         if anchor != 0 {
             let weight = self.weight - weight_before;
-            // The copy that aliases are made of takes memory as well.
-            self.grow(weight, node.at.unwrap_or(self.begin))?;
+            // The copy that aliases are made of takes memory as well, and so does its place in the map.
+            self.grow(weight + 2 * NODE_WEIGHT, node.at.unwrap_or(self.begin))?;
             self.anchors.insert(
                 anchor,
                 Anchored {
