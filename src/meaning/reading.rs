@@ -1,6 +1,7 @@
 //! What a profile says about each call, and what is wrong with that before anything is compiled.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use super::call::{Call, elsewhere};
 use super::condition::{Width, condition, conditions};
@@ -19,6 +20,17 @@ pub(super) struct Reading {
 /// What the entries about one call are, without the names they use for it. Hundreds of calls share one.
 type Entries = Vec<(usize, Option<Selector>)>;
 
+/// Which of them: the entry, and the multiplexer's argument.
+type Which = (usize, Option<u32>);
+
+/// What they come to.
+#[derive(Debug)]
+struct Together {
+    node: Node,
+    /// Those for which the others say the same.
+    redundant: BTreeSet<Which>,
+}
+
 /// Reads a profile, architecture by architecture.
 pub(super) struct Reader<'a> {
     profile: &'a Profile,
@@ -26,11 +38,12 @@ pub(super) struct Reader<'a> {
     answers: Vec<Answer>,
     default: Answer,
     native: Option<Architecture>,
-    read: HashMap<(Width, Entries), Node>,
+    read: HashMap<(Width, Entries), Rc<Together>>,
     /// What was found, by code and entry: the same on the next call or architecture is not told again.
     found: BTreeMap<(Code, usize), Finding>,
-    /// By entry, the indices of names for which others say the same.
-    redundant: BTreeMap<usize, BTreeSet<usize>>,
+    /// Entries with the indices of their names: true if others say the same of every call that the name stands for. A
+    /// name stands for a call of its own and one of a multiplexer, and for others on other architectures.
+    redundant: BTreeMap<(usize, usize), bool>,
 }
 
 /// The entries about one call on one architecture.
@@ -62,7 +75,14 @@ impl<'a> Reader<'a> {
 
     /// What was found so far: the worst first, then in the order of the entries.
     pub(super) fn into_findings(mut self) -> Vec<Finding> {
-        for (entry, names) in std::mem::take(&mut self.redundant) {
+        let mut redundant: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for ((entry, name), _) in std::mem::take(&mut self.redundant)
+            .into_iter()
+            .filter(|(_, all)| *all)
+        {
+            redundant.entry(entry).or_default().push(name);
+        }
+        for (entry, names) in redundant {
             let name = |index: &usize| self.profile.syscalls[entry].names[*index].as_str();
             let first = names.first().map_or("", name);
             let what = match names.len() {
@@ -87,18 +107,28 @@ impl<'a> Reader<'a> {
         for (&number, mentions) in &calls.calls {
             let entries = entries(mentions);
             let key = (width, entries);
-            let node = if let Some(node) = self.read.get(&key) {
-                *node
+            let together = if let Some(together) = self.read.get(&key) {
+                Rc::clone(together)
             } else {
                 let site = Site {
                     mentions,
                     architecture: calls.architecture,
                 };
-                let node = self.call(site, &key.1, width)?;
-                self.read.insert(key, node);
-                node
+                let together = Rc::new(self.call(site, &key.1, width)?);
+                self.read.insert(key, Rc::clone(&together));
+                together
             };
-            read.insert(number, node);
+            for mention in mentions {
+                let is_redundant = together
+                    .redundant
+                    .contains(&which(mention.entry, mention.selector));
+                let all = self
+                    .redundant
+                    .entry((mention.entry, mention.name))
+                    .or_insert(true);
+                *all &= is_redundant;
+            }
+            read.insert(number, together.node);
         }
         Ok(Reading {
             architecture: calls.architecture,
@@ -129,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entries about one call, taken together.
-    fn call(&mut self, site: Site<'_>, entries: &Entries, width: Width) -> Result<Node, TooComplex> {
+    fn call(&mut self, site: Site<'_>, entries: &Entries, width: Width) -> Result<Together, TooComplex> {
         let mut saying = Vec::new();
         let mut restating = Vec::new();
         for &(entry, selector) in entries {
@@ -138,23 +168,25 @@ impl<'a> Reader<'a> {
             if self.answers[entry] == self.default {
                 restating.push((entry, holds));
             } else {
-                saying.push((entry, holds));
+                saying.push((which(entry, selector), holds));
             }
         }
         // What entries answer; NEVER where none does.
         let mut said = Node::NEVER;
-        let mut kept: Vec<(usize, Node)> = Vec::new();
-        for (entry, holds) in saying {
+        let mut kept: Vec<(Which, Node)> = Vec::new();
+        let mut redundant = BTreeSet::new();
+        for (which, holds) in saying {
+            let (entry, _) = which;
             let answer = self.diagrams.answer(self.answers[entry]);
             let clash = self
                 .diagrams
                 .find_where(holds, said, |leaf| leaf != Node::NEVER && leaf != answer)?;
             if let Some(arguments) = clash {
-                let other = kept.iter().find(|(other, holds)| {
+                let other = kept.iter().find(|((other, _), holds)| {
                     self.answers[*other] != self.answers[entry]
                         && self.diagrams.at(*holds, &arguments) == Node::ALWAYS
                 });
-                let other = other.map_or(entry, |(other, _)| *other);
+                let other = other.map_or(entry, |((other, _), _)| *other);
                 self.contradiction(site, entry, other, arguments);
             } else if holds == Node::NEVER {
                 // Told once for all calls.
@@ -163,13 +195,13 @@ impl<'a> Reader<'a> {
                 .find_where(holds, said, |leaf| leaf == Node::NEVER)?
                 .is_none()
             {
-                self.redundant(site, entry);
+                redundant.insert(which);
             } else {
                 said = self.diagrams.choose(holds, answer, said)?;
-                kept.push((entry, holds));
+                kept.push((which, holds));
             }
         }
-        self.covered_by_later(site, &kept)?;
+        redundant.extend(self.covered_by_later(&kept)?);
         for (entry, holds) in restating {
             let alone = self
                 .diagrams
@@ -179,24 +211,28 @@ impl<'a> Reader<'a> {
             self.restated(site, (entry, holds), others)?;
         }
         let default = self.diagrams.answer(self.default);
-        self.diagrams.replace(said, Node::NEVER, default)
+        Ok(Together {
+            node: self.diagrams.replace(said, Node::NEVER, default)?,
+            redundant,
+        })
     }
 
     /// Entries that those behind them make superfluous.
-    fn covered_by_later(&mut self, site: Site<'_>, kept: &[(usize, Node)]) -> Result<(), TooComplex> {
+    fn covered_by_later(&mut self, kept: &[(Which, Node)]) -> Result<Vec<Which>, TooComplex> {
+        let mut covered_by_later = Vec::new();
         let mut later: BTreeMap<Answer, Node> = BTreeMap::new();
-        for &(entry, holds) in kept.iter().rev() {
-            let covered = later.entry(self.answers[entry]).or_insert(Node::NEVER);
+        for &(which, holds) in kept.iter().rev() {
+            let covered = later.entry(self.answers[which.0]).or_insert(Node::NEVER);
             let alone = self
                 .diagrams
                 .find_where(holds, *covered, |leaf| leaf == Node::NEVER)?;
             if alone.is_none() {
-                self.redundant(site, entry);
+                covered_by_later.push(which);
             } else {
                 *covered = self.diagrams.choose(holds, Node::ALWAYS, *covered)?;
             }
         }
-        Ok(())
+        Ok(covered_by_later)
     }
 
     /// An entry with the answer of the default. Runtimes leave it out. That is what it says if other entries make
@@ -205,9 +241,9 @@ impl<'a> Reader<'a> {
         &mut self,
         site: Site<'_>,
         (entry, holds): (usize, Node),
-        kept: &[(usize, Node)],
+        kept: &[(Which, Node)],
     ) -> Result<(), TooComplex> {
-        for &(other, elsewhere) in kept {
+        for &((other, _), elsewhere) in kept {
             let outside = self
                 .diagrams
                 .find_where(elsewhere, holds, |leaf| leaf == Node::NEVER)?;
@@ -244,12 +280,6 @@ impl<'a> Reader<'a> {
             message,
             Some(&call),
         );
-    }
-
-    fn redundant(&mut self, site: Site<'_>, entry: usize) {
-        let names = site.mentions.iter().filter(|mention| mention.entry == entry);
-        let names = names.map(|mention| mention.name);
-        self.redundant.entry(entry).or_default().extend(names);
     }
 
     /// Notes a finding, unless the entry has one of that code.
@@ -307,12 +337,16 @@ pub(super) fn show<'a>(
     }
 }
 
+fn which(entry: usize, selector: Option<Selector>) -> Which {
+    (entry, selector.map(|selector| selector.value))
+}
+
 /// Each entry once.
 fn entries(mentions: &[Mention]) -> Entries {
     let mut seen = BTreeSet::new();
     mentions
         .iter()
-        .filter(|mention| seen.insert((mention.entry, mention.selector.map(|selector| selector.value))))
+        .filter(|mention| seen.insert(which(mention.entry, mention.selector)))
         .map(|mention| (mention.entry, mention.selector))
         .collect()
 }

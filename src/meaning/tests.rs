@@ -387,6 +387,26 @@ fn an_entry_with_the_default_answer_does_nothing_and_may_not_be_meant_as_an_exce
 }
 
 #[test]
+fn a_name_is_redundant_only_if_others_answer_every_call_that_it_stands_for() {
+    let x86 = r#""SCMP_ARCH_X86_64", "SCMP_ARCH_X86""#;
+    // Of accept, the entry about socketcall answers what 32-bit programs make of it alone.
+    let socketcall = r#"{"names": ["socketcall"], "action": "SCMP_ACT_ALLOW"}"#;
+    let accept = r#"{"names": ["accept"], "action": "SCMP_ACT_ALLOW"}"#;
+    assert_eq!(said(&denying(x86, &format!("{socketcall}, {accept}"))), []);
+    assert_eq!(
+        said(&denying(
+            x86,
+            r#"{"names": ["accept", "socketcall"], "action": "SCMP_ACT_ALLOW"}"#
+        )),
+        []
+    );
+    assert_eq!(
+        said(&denying(x86, &format!("{accept}, {socketcall}, {accept}"))),
+        [found(Code::RedundantEntry, "syscalls[2].names[0]", "")]
+    );
+}
+
+#[test]
 fn entries_that_others_cover_are_redundant_in_either_order() {
     let all = r#"{"names": ["read", "kill"], "action": "SCMP_ACT_ALLOW"}"#;
     let some = r#"{"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}"#;
