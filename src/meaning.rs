@@ -22,10 +22,10 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use crate::filter::{Answer, ArchitectureCalls, Mention, Program, X32_BIT, audit_token};
-use crate::profile::{Architecture, Code, FieldPath, Finding, Profile};
+use crate::profile::{Architecture, Code, Condition, FieldPath, Finding, Profile};
 use call::Call;
 use condition::Width;
-use diagram::Diagrams;
+use diagram::{Diagrams, Node};
 use program::{Key, boundaries};
 use reading::{Reading, show};
 
@@ -86,14 +86,27 @@ impl<'a> Meaning<'a> {
         }
     }
 
-    /// All answers that the profile gives to a call of an architecture that its filter holds, whatever the arguments.
-    #[must_use]
-    pub fn answers(&self, architecture: Architecture, number: u32) -> Option<BTreeSet<Answer>> {
+    /// All answers that the profile gives to a call of an architecture that its filter holds, whatever the arguments
+    /// that meet these conditions; or, where that is too complex to tell, whatever the arguments.
+    pub fn answers(
+        &mut self,
+        architecture: Architecture,
+        number: u32,
+        arguments: &[Condition],
+    ) -> Option<BTreeSet<Answer>> {
         let reading = self.reading(architecture)?;
-        Some(match reading.calls.get(&number) {
-            Some(node) => self.diagrams.answers(*node),
-            None => BTreeSet::from([self.default()]),
-        })
+        let Some(&node) = reading.calls.get(&number) else {
+            return Some(BTreeSet::from([self.default()]));
+        };
+        let width = reading.width;
+        let within = arguments.iter().try_fold(Node::ALWAYS, |all, one| {
+            let one = condition::condition(&mut self.diagrams, one, width)?;
+            self.diagrams.and(all, one)
+        });
+        let node = within
+            .and_then(|within| self.diagrams.choose(within, node, Node::NEVER))
+            .unwrap_or(node);
+        Some(self.diagrams.answers(node))
     }
 
     fn reading(&self, architecture: Architecture) -> Option<&Reading> {

@@ -216,12 +216,16 @@ impl Prover {
                     findings,
                 })
             }
-            testload::Verdict::Refused(findings) => Verdict::Invalid(Refused {
-                by: RefusedBy::of(&findings),
-                digest: Some(digest),
-                node_selector: Some(spec.node_selector),
-                findings: findings.under(&root),
-            }),
+            testload::Verdict::Refused(found) => {
+                let (by, unlisted) = (RefusedBy::of(&found), found.unlisted());
+                let all = found.under(&root).into_iter().chain(findings).collect();
+                Verdict::Invalid(Refused {
+                    by,
+                    digest: Some(digest),
+                    node_selector: Some(spec.node_selector),
+                    findings: Findings::new(all, unlisted),
+                })
+            }
             testload::Verdict::Unknown(reason) => Verdict::Unknown(reason),
         }
     }

@@ -6,7 +6,7 @@
 //! filter must be loaded while the process still has its privileges, so earlier.
 //!
 //! The needs are data, measured by starting containers. Asked are the meanings of calls, so what is said is certain: a
-//! call that is denied for some of its arguments alone is not counted. Pure; knows `profile`, `meaning`, and of
+//! call that is denied for some arguments alone is not counted, unless runtimes are certain to pass those. Pure; knows `profile`, `meaning`, and of
 //! `filter` what it exports.
 
 mod answers;

@@ -1,6 +1,7 @@
 //! The controller on a real API server, with the rights in `deploy/`, real proofs, and node reports that the tests
 //! write in the place of agents.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -17,7 +18,7 @@ use callgate::testload::{Client as TestLoad, ForkServer, Limits};
 use harness::{Cluster, NAMESPACE, Request, eventually};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -85,6 +86,18 @@ impl World {
             health,
             metrics: registry,
         })
+    }
+
+    /// What `callgate status` prints for an administrator.
+    fn callgate_status(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_callgate"))
+            .args(["status", "--kubeconfig"])
+            .arg(self.cluster.kubeconfig())
+            .args(arguments)
+            .output()?;
+        let [out, err] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok(out + &err)
     }
 
     fn profiles(&self) -> Api<RawSeccompProfile> {
@@ -466,6 +479,17 @@ async fn ready_follows_the_nodes_and_is_written_only_when_something_happened() -
             .message
             .contains("seccomp(2): EINVAL")
     );
+    let told = world.callgate_status(&["team/web"])?;
+    for part in ["team/web", "1/2", "b ", "LoadRefused", "seccomp(2): EINVAL"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    let overview = world.callgate_status(&["-n", TEAM])?;
+    assert!(
+        overview.contains("team/web") && overview.contains("1/2"),
+        "{overview}"
+    );
+    assert!(!world.callgate_status(&["-n", "default"])?.contains("web"));
+
     world.report("b", &[("web", &first)], &[]).await?;
     let status = world.wait("web", "Ready", "Installed").await?;
     assert_eq!((status.failures.len(), status.failures_total), (0, None));
@@ -749,6 +773,36 @@ async fn without_its_crds_it_waits_and_begins_once_they_are_there() -> Result<()
     world.apply("web", &spec(1)).await?;
     world.wait("web", "Valid", "Proven").await?;
     replica.task.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_rights_it_says_what_is_missing_and_begins_once_it_has_them() -> Result<()> {
+    let world = World::start().await?;
+    let bindings = Api::<ClusterRoleBinding>::all(world.admin.clone());
+    let mut binding = bindings.get("callgate-controller").await?;
+    bindings
+        .delete("callgate-controller", &DeleteParams::default())
+        .await?;
+    let mut child = program(&world, "bare").await?;
+    let errors = BufReader::new(child.stderr.take().context("no stderr")?);
+    let mut lines = errors.lines();
+    let said = lines.find(|line| {
+        line.as_ref()
+            .is_ok_and(|line| line.contains("are the rights in deploy/rbac.yaml granted?"))
+    });
+    let said = said.context("it ended")??;
+    assert!(said.contains("forbidden"), "{said}");
+    // What is not read fills the pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+
+    binding.metadata.resource_version = None;
+    binding.metadata.uid = None;
+    bindings.create(&PostParams::default(), &binding).await?;
+    world.apply("web", &spec(1)).await?;
+    world.wait("web", "Valid", "Proven").await?;
+    child.kill()?;
+    child.wait()?;
     Ok(())
 }
 

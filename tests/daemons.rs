@@ -86,9 +86,21 @@ async fn both_end_with_0_on_sigterm_and_leave_neither_children_nor_the_lease() -
 }
 
 #[tokio::test]
-async fn both_end_with_0_on_sigterm_without_an_api_server() -> Result<()> {
+async fn without_an_api_server_both_are_alive_and_end_with_0_on_sigterm() -> Result<()> {
     let mut daemons = Daemons::start().await?;
     daemons.cluster.stop_apiserver()?;
+    for program in [&daemons.controller, &daemons.agent] {
+        eventually("a failed watch to be counted", async || {
+            let metrics = program.get("/metrics")?;
+            let failed = |line: &str| line.contains("watch_errors_total{") && !line.ends_with(" 0");
+            ensure!(metrics.lines().any(failed), "{metrics}");
+            Ok(())
+        })
+        .await?;
+        // A kubelet restarts what is not alive, and that would help nobody here.
+        program.get("/livez")?;
+    }
+    daemons.agent.get("/readyz")?;
     terminate(daemons.agent).await.context("the agent")?;
     terminate(daemons.controller).await.context("the controller")
 }

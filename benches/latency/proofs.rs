@@ -80,7 +80,7 @@ pub(crate) fn meaning(report: &mut Report, size: Size, runs: u16) -> Result<()> 
         let differences = meaning.compare(&filter.program)?;
         let start = calls
             .first()
-            .map(|native| StartAnswers::of(&profile, native, &meaning));
+            .map(|native| StartAnswers::of(&profile, native, &mut meaning));
         samples.push(started.elapsed());
         if !differences.is_empty() || start.is_none() {
             bail!("the {} profile: {differences:?}", size.describe())

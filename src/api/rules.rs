@@ -220,7 +220,7 @@ pub(super) fn refuse_docker_keys_of_spec(schema: &mut Schema) {
     refuse(
         schema,
         "defaultErrno",
-        json!({"type": "string"}),
+        json!({"x-kubernetes-int-or-string": true}),
         "runtimes under Kubernetes ignore it: write defaultErrnoRet, a number",
     );
 }
@@ -245,7 +245,7 @@ pub(super) fn refuse_docker_keys_of_syscall(schema: &mut Schema) {
     refuse(
         schema,
         "errno",
-        json!({"type": "string"}),
+        json!({"x-kubernetes-int-or-string": true}),
         "runtimes under Kubernetes ignore it: write errnoRet, a number",
     );
     refuse(

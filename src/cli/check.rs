@@ -34,7 +34,7 @@ use crate::text::count;
 
 Examples:
   callgate check profile.json
-  callgate check deploy/                        # every .yaml, .yml and .json below it
+  callgate check profiles/                      # every .yaml, .yml and .json below it
   kubectl get scp -A -o yaml | callgate check -
   callgate check --explain unknown-syscall
   callgate check --deny not-portable profiles/  # for a cluster whose nodes differ

@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     match &args.name {
         Some(name) => run::print(manifest(name, &canonical)?.as_bytes())?,
-        None => run::print(&canonical.bytes)?,
+        None => run::print(indented(&canonical)?.as_bytes())?,
     }
     run::tell(&summary(&file.name, &source, &resolved, &host));
     Ok(ExitCode::SUCCESS)
@@ -161,6 +161,12 @@ fn host(args: &Args) -> anyhow::Result<Host> {
         architecture,
         kernel,
     })
+}
+
+/// The profile for people, who may have to mend it.
+fn indented(canonical: &Canonical) -> anyhow::Result<String> {
+    let profile: Value = serde_json::from_slice(&canonical.bytes)?;
+    Ok(printable_json(&serde_json::to_string_pretty(&profile)?) + "\n")
 }
 
 /// The profile as a manifest. The API server takes no integer above 2^63-1, so those become text.

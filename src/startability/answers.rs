@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Denials, START_NEEDS};
 use crate::filter::{Answer, ArchitectureCalls};
 use crate::meaning::Meaning;
-use crate::profile::{Action, Profile, syscalls};
+use crate::profile::{Action, Condition, Operator, Profile, syscalls};
 
 /// Go's runtime ends itself by it; without it a start that fails hangs.
 const EXIT: &str = "exit_group";
@@ -17,7 +17,37 @@ pub fn start_calls() -> impl Iterator<Item = &'static str> {
     calls.chain([EXIT]).collect::<BTreeSet<_>>().into_iter()
 }
 
-/// What becomes of one call, whatever its arguments.
+/// What runtimes are certain to pass to a call during a start.
+///
+/// Their descriptors are those that they opened, so above the three standard ones; what they pass a pointer for lies
+/// between the first page (`vm.mmap_min_addr`) and the end of user space; and without `no_new_privs` all of them drop
+/// capabilities from the bounding set.
+fn arguments(name: &str) -> Vec<Condition> {
+    const PR_CAPBSET_DROP: u64 = 24;
+    let compare = |index, op, value| Condition {
+        index,
+        value,
+        value_two: None,
+        op,
+    };
+    let between = |index, [least, most]: [u64; 2]| {
+        [
+            compare(index, Operator::GreaterOrEqual, least),
+            compare(index, Operator::LessOrEqual, most),
+        ]
+    };
+    let (descriptor, pointer) = ([3, 1 << 20], [1 << 16, (1 << 47) - 1]);
+    match name {
+        "close" => between(0, descriptor).to_vec(),
+        "write" => [between(0, descriptor), between(1, pointer)].concat(),
+        "capget" | "capset" => [between(0, pointer), between(1, pointer)].concat(),
+        "execve" => [between(0, pointer), between(1, pointer), between(2, pointer)].concat(),
+        "prctl" => vec![compare(0, Operator::Equal, PR_CAPBSET_DROP)],
+        _ => Vec::new(),
+    }
+}
+
+/// What becomes of one call, whatever its arguments, as far as those of runtimes are not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallAnswer {
     /// In which ways it is denied; none if it is let through for some arguments.
@@ -73,7 +103,7 @@ pub struct StartAnswers(BTreeMap<&'static str, CallAnswer>);
 impl StartAnswers {
     /// Of a profile on the architecture of these calls, the native one.
     #[must_use]
-    pub fn of(profile: &Profile, calls: &ArchitectureCalls, meaning: &Meaning<'_>) -> Self {
+    pub fn of(profile: &Profile, calls: &ArchitectureCalls, meaning: &mut Meaning<'_>) -> Self {
         let architecture = calls.architecture;
         let has_stub = !matches!(
             profile.default_action,
@@ -85,7 +115,9 @@ impl StartAnswers {
             let Some(number) = number else {
                 return CallAnswer::default();
             };
-            let answers = meaning.answers(architecture, number).unwrap_or_default();
+            let answers = meaning
+                .answers(architecture, number, &arguments(name))
+                .unwrap_or_default();
             CallAnswer {
                 is_unknown_to_runc: highest.is_some_and(|highest| number > highest),
                 ..CallAnswer::new(answers.into_iter())
@@ -94,7 +126,7 @@ impl StartAnswers {
     }
 
     /// Of each call of [`start_calls`] its answer.
-    pub fn new(answer: impl Fn(&'static str) -> CallAnswer) -> Self {
+    pub fn new(mut answer: impl FnMut(&'static str) -> CallAnswer) -> Self {
         let answers = start_calls().map(|name| (name, answer(name)));
         Self(
             answers
@@ -109,9 +141,9 @@ impl StartAnswers {
         self.0.get(name).copied().unwrap_or_default()
     }
 
-    /// Whether Go's runtime cannot end itself.
-    pub(super) fn denies_exit(&self) -> bool {
-        !self.get(EXIT).denials.is_empty()
+    /// Whether Go's runtime tries to end itself and cannot. One that is killed for it has ended.
+    pub(super) fn survives_exit(&self) -> bool {
+        self.get(EXIT).denials.is_some_of(Denials::ERRNO | Denials::ZERO)
     }
 
     /// Those that are not simply let through.
@@ -123,7 +155,8 @@ impl StartAnswers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{Action, Errno};
+    use crate::filter::resolve;
+    use crate::profile::Errno;
 
     fn of(answers: &[(Action, Option<u16>)]) -> CallAnswer {
         let answers = answers
@@ -156,6 +189,55 @@ mod tests {
         assert!(of(&[(Action::Kill, None)]).kills_thread);
         assert!(!of(&[(Action::KillProcess, None)]).kills_thread);
         assert!(of(&[(Action::Allow, None), (Action::Notify, None)]).asks_listener);
+    }
+
+    /// What a profile says of the calls of a start.
+    fn read(text: &str) -> StartAnswers {
+        let profile = Profile::from_canonical(text.as_bytes()).unwrap();
+        let calls = resolve(&profile).unwrap();
+        let mut meaning = Meaning::of(&profile, &calls).unwrap();
+        StartAnswers::of(&profile, &calls[0], &mut meaning)
+    }
+
+    #[test]
+    fn runc_takes_calls_above_the_highest_named_one_for_unknown_if_the_default_denies() {
+        let list = |default: &str, highest: &str| {
+            read(&format!(
+                r#"{{"defaultAction": "{default}", "syscalls": [{{"names": ["execve", "{highest}"], "action": "SCMP_ACT_LOG"}}]}}"#
+            ))
+        };
+        let answers = list("SCMP_ACT_ERRNO", "openat2");
+        assert!(!answers.get("openat2").is_unknown_to_runc);
+        assert!(!answers.get("close_range").is_unknown_to_runc);
+        assert!(answers.get("faccessat2").is_unknown_to_runc);
+        assert!(
+            list("SCMP_ACT_KILL_PROCESS", "statx")
+                .get("openat2")
+                .is_unknown_to_runc
+        );
+        assert!(!list("SCMP_ACT_TRACE", "statx").get("openat2").is_unknown_to_runc);
+        assert!(!list("SCMP_ACT_ALLOW", "statx").get("openat2").is_unknown_to_runc);
+    }
+
+    #[test]
+    fn of_a_condition_counts_what_runtimes_are_certain_to_pass() {
+        let denying = |name: &str, op: &str, index: u8, value: u64| {
+            let text = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["{name}"], "action": "SCMP_ACT_ERRNO",
+                    "args": [{{"index": {index}, "op": "SCMP_CMP_{op}", "value": {value}}}]}}]}}"#
+            );
+            !read(&text).get(name).denials.is_empty()
+        };
+        assert!(denying("execve", "NE", 0, 0));
+        assert!(denying("execve", "GT", 2, 0));
+        assert!(!denying("execve", "EQ", 2, 0));
+        assert!(denying("close", "GT", 0, 2));
+        assert!(!denying("close", "GT", 0, 3));
+        assert!(denying("write", "GE", 0, 3));
+        assert!(denying("capset", "NE", 0, 0));
+        assert!(denying("prctl", "EQ", 0, 24) && !denying("prctl", "EQ", 0, 15));
+        // Of other calls nothing is certain.
+        assert!(!denying("openat", "GT", 0, 2));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What there is to say of starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Denials, Need, START_NEEDS, StartAnswers, StartNeeds};
 use crate::filter::native;
@@ -161,31 +161,31 @@ impl Judge<'_> {
     fn tell(&self, kind: Kind, affects: &'static [Affected], missing: &[&'static Need]) -> Finding {
         let who = affects.first().map(ToString::to_string).unwrap_or_default();
         let (list, them) = (list(missing), them(missing));
+        let hang = if affects.iter().any(|one| one.software == Software::Runc) {
+            self.hang(missing)
+        } else {
+            ""
+        };
         let (code, message) = match kind {
             Kind::Never => (
                 Code::StartFails,
                 format!(
                     "{who} cannot start a container under this profile: between the loading of the filter and the \
-                     start of the program it needs {list}{}. Allow {them}",
-                    if affects.iter().any(|one| one.software == Software::Runc) {
-                        self.hang(missing)
-                    } else {
-                        ""
-                    },
+                     start of the program it needs {list}{hang}. Allow {them}"
                 ),
             ),
             Kind::NowAndThen => (
                 Code::StartFails,
                 format!(
                     "{who} fails now and then to start a container under this profile: at moments of its own it needs \
-                     {list}. Allow {them}"
+                     {list}{hang}. Allow {them}"
                 ),
             ),
             Kind::WithNoNewPrivs { root } => (
                 Code::NeedsNoNewPrivs,
                 format!(
                     "{who} can start a container under this profile only with allowPrivilegeEscalation: false{}; \
-                     otherwise it also needs {list}. Allow {them}, or have all pods set that",
+                     otherwise it also needs {list}{hang}. Allow {them}, or have all pods set that",
                     if root { "" } else { " or as root" },
                 ),
             ),
@@ -195,8 +195,13 @@ impl Judge<'_> {
 
     /// Go's runtime cannot end a process whose thread was killed, or that may not end itself.
     fn hang(&self, missing: &[&'static Need]) -> &'static str {
-        let calls = || missing.iter().flat_map(|need| need.calls);
-        if calls().any(|(name, _)| self.answers.get(name).kills_thread) || self.answers.denies_exit() {
+        let mut calls = missing.iter().flat_map(|need| need.calls);
+        let hangs = calls.any(|(name, _)| {
+            let answer = self.answers.get(name);
+            let goes_on = !answer.denials.intersects(Denials::KILL);
+            answer.kills_thread || (goes_on && self.answers.survives_exit())
+        });
+        if hangs {
             "; runc then hangs, and the pod stays in creation without a message"
         } else {
             ""
@@ -254,18 +259,23 @@ enum Kind {
     WithNoNewPrivs { root: bool },
 }
 
-/// `execve, which it denies`, `close, fstat, and openat2 or readlinkat, which it denies`.
+/// `close, execve, which the profile denies`. Where the runtime has a second way, the first is enough.
 fn list(missing: &[&'static Need]) -> String {
-    let one = |need: &&Need| {
-        let names: Vec<&str> = need.calls.iter().map(|(name, _)| *name).collect();
-        names.join(" or ")
-    };
-    let all: Vec<String> = missing.iter().map(one).collect();
-    format!("{}, which the profile denies", all.join(", "))
+    let names: Vec<&str> = first_ways(missing).into_iter().collect();
+    format!("{}, which the profile denies", names.join(", "))
 }
 
-const fn them(missing: &[&'static Need]) -> &'static str {
-    if missing.len() == 1 { "it" } else { "them" }
+fn them(missing: &[&'static Need]) -> &'static str {
+    if first_ways(missing).len() == 1 {
+        "it"
+    } else {
+        "them"
+    }
+}
+
+fn first_ways(missing: &[&'static Need]) -> BTreeSet<&'static str> {
+    let first = |need: &&'static Need| need.calls.first().map(|(name, _)| *name);
+    missing.iter().filter_map(first).collect()
 }
 
 const fn always(runtime: Software) -> &'static [Affected] {

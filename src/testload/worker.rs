@@ -90,7 +90,7 @@ fn compile_and_prove(profile: &Profile) -> Result<(Filter, Vec<Finding>, StartAn
     }
     let start = calls
         .first()
-        .map(|native| StartAnswers::of(profile, native, &meaning))
+        .map(|native| StartAnswers::of(profile, native, &mut meaning))
         .unwrap_or_default();
     Ok((filter, findings, start))
 }

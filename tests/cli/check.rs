@@ -835,7 +835,7 @@ fn a_runtime_that_is_not_known_is_told_with_those_that_are() {
     for (wrong, said) in [
         (
             "containerd",
-            "write runc, crun, youki, libseccomp or Linux with or without a version",
+            "write runc, crun, youki, libseccomp or linux with or without a version",
         ),
         ("runc@latest", "\"latest\" is no version"),
         ("runc@", "\"\" is no version"),
@@ -849,7 +849,7 @@ fn a_runtime_that_is_not_known_is_told_with_those_that_are() {
 #[test]
 fn the_cure_is_shown_once() {
     let folder = folder(&[("clash.json", CONTRADICTORY), ("web.yaml", MANIFEST)]);
-    let cure = "Give each call one answer: write conditions";
+    let cure = "Give each call one answer: remove the name";
     let human = check(folder.path(), &["clash.json"]);
     assert!(
         human.out.contains(&format!("\n  = help: {cure}")),

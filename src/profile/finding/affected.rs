@@ -197,7 +197,10 @@ pub enum InvalidSoftware {
 }
 
 fn known() -> String {
-    let names: Vec<_> = Software::ALL.iter().map(|software| software.as_str()).collect();
+    let names = Software::ALL
+        .iter()
+        .map(|software| software.as_str().to_ascii_lowercase());
+    let names: Vec<String> = names.collect();
     match names.split_last() {
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
         None => String::new(),
@@ -304,7 +307,7 @@ mod tests {
         let told = |text: &str| text.parse::<Affected>().unwrap_err().to_string();
         assert_eq!(
             told("containerd@2"),
-            "\"containerd\" is not known: write runc, crun, youki, libseccomp or Linux with or without a version, as in \
+            "\"containerd\" is not known: write runc, crun, youki, libseccomp or linux with or without a version, as in \
              runc@1.1"
         );
         for text in ["", "@", "@1.1", "runc 1.1", "runc=1"] {

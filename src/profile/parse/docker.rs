@@ -188,8 +188,8 @@ impl Kind {
         };
         let keys: Vec<String> = self.counts.iter().map(times).collect();
         format!(
-            "keys of Docker's format, not of the OCI's, that say nothing here: {}; remove them (a YAML manifest can have \
-             comments)",
+            "keys of Docker's format, not of the OCI's, that are empty or comments and say nothing: {}; remove \
+             them (a YAML manifest can have comments)",
             keys.join(", ")
         )
     }

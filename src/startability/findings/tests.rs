@@ -79,13 +79,13 @@ fn a_runtime_that_cannot_start_is_named_with_its_versions_and_what_it_needs() {
 }
 
 #[test]
-fn a_second_way_is_named_beside_the_first() {
+fn where_there_is_a_second_way_the_first_is_named_once_both_are_denied() {
     let one = denying(Denials::EPERM, |name| name == "openat2");
     assert_eq!(one, []);
     let both = denying(Denials::EPERM, |name| ["openat2", "readlinkat"].contains(&name));
     assert_eq!(told(&both), [(Code::StartFails, "runc from 1.2".to_owned())]);
     assert!(
-        both[0].message.contains("openat2 or readlinkat"),
+        both[0].message.contains("it needs openat2, which"),
         "{}",
         both[0].message
     );
@@ -176,6 +176,9 @@ fn a_start_that_hangs_is_told_so() {
         kills_thread: name == "statx",
         ..CallAnswer::default()
     });
+    // A process that is killed for its exit has ended.
+    let deadly = denying(Denials::KILL, |name| ["fstatfs", "exit_group"].contains(&name));
+    assert_eq!(hangs(&deadly), [false]);
     // youki is no program of Go's.
     assert_eq!(hangs(&findings(&allowing("{}"), &answers)), [true, false]);
 }

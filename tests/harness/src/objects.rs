@@ -35,8 +35,21 @@ impl Cluster {
 
     /// Makes a Node object with these labels, or gives an existing one them.
     pub async fn node(&self, name: &str, labels: &[(&str, &str)]) -> Result<Node> {
-        let labels: serde_json::Map<_, _> = labels
+        let of_every_kubelet = [
+            ("kubernetes.io/hostname", name),
+            ("kubernetes.io/os", "linux"),
+            (
+                "kubernetes.io/arch",
+                if cfg!(target_arch = "aarch64") {
+                    "arm64"
+                } else {
+                    "amd64"
+                },
+            ),
+        ];
+        let labels: serde_json::Map<_, _> = of_every_kubelet
             .iter()
+            .chain(labels)
             .map(|(key, value)| ((*key).to_owned(), json!(value)))
             .collect();
         let nodes = Api::<Node>::all(self.admin().await?);

@@ -360,6 +360,16 @@ fn starts() -> Vec<Case> {
             "execve deadly",
             &allowing(&json!([{ "names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS" }])),
         ),
+        invalid(
+            "execve denied for every path",
+            &allowing(&json!([errno(&["execve"], 1, &json!([arg(0, "NE", 0)]))])),
+        ),
+        invalid(
+            "close deadly for what is opened",
+            &allowing(
+                &json!([{ "names": ["close"], "action": "SCMP_ACT_KILL_PROCESS", "args": [arg(0, "GT", 2)] }]),
+            ),
+        ),
         invalid("a list without execve", &list("SCMP_ACT_ERRNO", "execve")),
         invalid(
             "a deadly list without execve",

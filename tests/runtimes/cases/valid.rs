@@ -65,6 +65,14 @@ fn starts() -> Vec<Case> {
         )
         .by_root(),
     );
+    let mut named = list("SCMP_ACT_ERRNO", PORTABLE_START_PRIVILEGED, "prctl");
+    let set_name = json!({ "names": ["prctl"], "action": "SCMP_ACT_ALLOW", "args": [arg(0, "EQ", 15)] });
+    named["syscalls"].as_array_mut().expect("a list").push(set_name);
+    cases.push(valid("prctl for names alone, as root", &named, &[]).by_root());
+    let standard = json!({ "names": ["write"], "action": "SCMP_ACT_ALLOW", "args": [arg(0, "LE", 2)] });
+    let mut written = list("SCMP_ACT_ERRNO", &[], "write");
+    written["syscalls"].as_array_mut().expect("a list").push(standard);
+    cases.push(valid("write for standard output alone", &written, &[]));
     let conditional = errno(&["execve"], 1, &json!([arg(2, "EQ", 0)]));
     cases.push(valid(
         "execve denied without an environment",
