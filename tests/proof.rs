@@ -255,7 +255,7 @@ async fn what_a_filter_answers_to_a_start_comes_out_of_the_child_and_is_told_for
     let bench = Bench::new(&[]);
     let list = json!({
         "defaultAction": "SCMP_ACT_KILL",
-        "syscalls": [{"names": ["execve", "close"], "action": "SCMP_ACT_ALLOW"},
+        "syscalls": [{"names": ["execve", "close", "close_range"], "action": "SCMP_ACT_ALLOW"},
                      {"names": ["mount"], "action": "SCMP_ACT_ERRNO"}],
     });
     // The second answer comes from the cache.
