@@ -42,7 +42,9 @@ pub(crate) use rules::multiplexer;
 // For `resolve`, whose format holds this one.
 pub(crate) use document::{Entry, Node, SyntaxError, Value, read_json};
 pub(crate) use finding::quoted;
-pub(crate) use parse::{Dialect, Report, nearest, read_architecture, read_spec_into, unknown_key};
+pub(crate) use parse::{
+    Dialect, OCI_ENTRY, OCI_PROFILE, Report, nearest, read_architecture, read_spec_into, unknown_key,
+};
 pub use rules::{explain, listener_allowed, reference};
 pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 

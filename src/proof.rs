@@ -142,12 +142,7 @@ impl Prover {
             node_selector: None,
             findings,
         })?;
-        let refuse = |by, digest, findings: Findings| Refused {
-            by,
-            digest,
-            node_selector: Some(spec.node_selector.clone()),
-            findings: findings.under(&root),
-        };
+        let refuse = |by, digest, findings: Findings| Refused::new(by, digest, &spec, findings.under(&root));
         let findings: Vec<_> = spec.findings().into_iter().map(|one| self.accept(one)).collect();
         let canonical = spec.profile.canonical();
         if findings.iter().any(Finding::is_fatal) {
@@ -202,12 +197,7 @@ impl Prover {
                 findings.extend(proofs.map(|finding| self.accept(spec.judge(finding)).under(&root)));
                 let findings = Findings::new(findings, unlisted);
                 if findings.iter().any(Finding::is_fatal) {
-                    return Verdict::Invalid(Refused {
-                        by: RefusedBy::Rule,
-                        digest: Some(digest),
-                        node_selector: Some(spec.node_selector),
-                        findings,
-                    });
+                    return Verdict::Invalid(Refused::new(RefusedBy::Rule, Some(digest), &spec, findings));
                 }
                 Verdict::Valid(Proven {
                     spec,
@@ -219,12 +209,12 @@ impl Prover {
             testload::Verdict::Refused(found) => {
                 let (by, unlisted) = (RefusedBy::of(&found), found.unlisted());
                 let all = found.under(&root).into_iter().chain(findings).collect();
-                Verdict::Invalid(Refused {
+                Verdict::Invalid(Refused::new(
                     by,
-                    digest: Some(digest),
-                    node_selector: Some(spec.node_selector),
-                    findings: Findings::new(all, unlisted),
-                })
+                    Some(digest),
+                    &spec,
+                    Findings::new(all, unlisted),
+                ))
             }
             testload::Verdict::Unknown(reason) => Verdict::Unknown(reason),
         }
@@ -286,6 +276,16 @@ impl Verdict {
 }
 
 impl Refused {
+    /// Of a profile that could be read.
+    fn new(by: RefusedBy, digest: Option<Digest>, spec: &ProfileSpec, findings: Findings) -> Self {
+        Self {
+            by,
+            digest,
+            node_selector: Some(spec.node_selector.clone()),
+            findings,
+        }
+    }
+
     /// Whether the proofs that need a child (compile, load, meaning) were left out, because what comes before them
     /// did not pass.
     #[must_use]

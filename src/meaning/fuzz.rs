@@ -1,7 +1,7 @@
 //! What must hold of every profile's meaning, and of every program that is compared with it. See [`crate::fuzz`].
 
 use super::condition::Width;
-use super::reference::{arguments_of, evaluate, seen};
+use super::reference::{EDGES, arguments_of, evaluate, seen};
 use super::*;
 use crate::filter::{Operand, SeccompData, Test, compile, resolve};
 use crate::profile::{Action, Condition, Errno, Operator, Rule};
@@ -24,22 +24,6 @@ impl Choices<'_> {
 
     /// Where operators, halves and signs change what they say, or any number.
     fn value(&mut self) -> u64 {
-        const EDGES: [u64; 14] = [
-            0,
-            1,
-            2,
-            8,
-            38,
-            0x7fff_ffff,
-            0x8000_0000,
-            0xffff_ffff,
-            0x1_0000_0000,
-            0x1_0000_0008,
-            0x7fff_ffff_ffff_ffff,
-            0x8000_0000_0000_0000,
-            0xffff_ffff_0000_0000,
-            u64::MAX,
-        ];
         match self.byte() {
             edge if usize::from(edge) < EDGES.len() => EDGES[usize::from(edge)],
             0x80.. => u64::from_be_bytes(std::array::from_fn(|_| self.byte())),

@@ -4,6 +4,24 @@ use super::condition::Width;
 use crate::filter::{Answer, Mention, Selector};
 use crate::profile::{Condition, Operator, Profile, Rule};
 
+/// Where operators, halves and signs change what they say.
+pub(super) const EDGES: [u64; 14] = [
+    0,
+    1,
+    2,
+    8,
+    38,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x1_0000_0008,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0xffff_ffff_0000_0000,
+    u64::MAX,
+];
+
 /// Does a condition hold?
 pub(super) fn holds(condition: &Condition, argument: u64) -> bool {
     let value = condition.value;

@@ -3,31 +3,13 @@
 
 use proptest::prelude::*;
 
-use super::reference::{applies, arguments_of};
+use super::reference::{EDGES, applies, arguments_of};
 use super::*;
 use crate::filter::{SeccompData, compile, resolve};
 use crate::profile::{Action, Class, Condition, Errno, Operator, Profile, Rule};
 
-/// Where operators, halves and signs change what they say.
-const VALUES: [u64; 14] = [
-    0,
-    1,
-    2,
-    8,
-    38,
-    0x7fff_ffff,
-    0x8000_0000,
-    0xffff_ffff,
-    0x1_0000_0000,
-    0x1_0000_0008,
-    0x7fff_ffff_ffff_ffff,
-    0x8000_0000_0000_0000,
-    0xffff_ffff_0000_0000,
-    u64::MAX,
-];
-
 fn a_condition(operators: &'static [Operator]) -> impl Strategy<Value = (u64, Option<u64>, Operator)> {
-    let value = prop::sample::select(&VALUES[..]);
+    let value = prop::sample::select(&EDGES[..]);
     (
         value.clone(),
         prop::option::of(value),
@@ -83,7 +65,7 @@ fn a_profile(
 }
 
 fn some_arguments() -> impl Strategy<Value = [u64; 6]> {
-    let value = prop_oneof![prop::sample::select(&VALUES[..]), any::<u64>()];
+    let value = prop_oneof![prop::sample::select(&EDGES[..]), any::<u64>()];
     [
         value.clone(),
         value.clone(),

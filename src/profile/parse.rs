@@ -75,29 +75,46 @@ pub(crate) fn read_architecture(report: &mut Report, node: &Node, path: &FieldPa
     reader.architecture(node, path)
 }
 
+/// The keys of the OCI's `linux.seccomp`.
+pub(crate) const OCI_PROFILE: [&str; 7] = [
+    "defaultAction",
+    "defaultErrnoRet",
+    "architectures",
+    "flags",
+    "listenerPath",
+    "listenerMetadata",
+    "syscalls",
+];
+
+/// Those of an element of its `syscalls`.
+pub(crate) const OCI_ENTRY: [&str; 4] = ["names", "action", "errnoRet", "args"];
+
 /// The keys that an object may have.
 struct Keys<const N: usize> {
     known: [&'static str; N],
     docker: &'static [DockerKey],
 }
 
-const SPEC: Keys<9> = Keys {
-    known: [
-        "defaultAction",
-        "defaultErrnoRet",
-        "architectures",
-        "flags",
-        "listenerPath",
-        "listenerMetadata",
-        "syscalls",
-        "nodeSelector",
-        "acceptFindings",
-    ],
-    docker: docker::OF_SPEC,
+const SPEC: Keys<9> = {
+    let [action, errno, architectures, flags, path, metadata, syscalls] = OCI_PROFILE;
+    Keys {
+        known: [
+            action,
+            errno,
+            architectures,
+            flags,
+            path,
+            metadata,
+            syscalls,
+            "nodeSelector",
+            "acceptFindings",
+        ],
+        docker: docker::OF_SPEC,
+    }
 };
 
 const RULE: Keys<4> = Keys {
-    known: ["names", "action", "errnoRet", "args"],
+    known: OCI_ENTRY,
     docker: docker::OF_RULE,
 };
 

@@ -9,24 +9,14 @@ use super::errno;
 use super::host::{ARCHES, Capability, KernelVersion};
 use super::{DockerProfile, Entry, Filter};
 use crate::profile::{
-    Architecture, Code, Dialect, FieldPath, Finding, Findings, Location, Node, Report, SyntaxError,
-    UnknownName, Value, nearest, quoted, read_architecture, read_json, read_spec_into, unknown_key,
+    Architecture, Code, Dialect, FieldPath, Finding, Findings, Location, Node, OCI_ENTRY, OCI_PROFILE,
+    Report, SyntaxError, UnknownName, Value, nearest, quoted, read_architecture, read_json, read_spec_into,
+    unknown_key,
 };
 
 type Member = crate::profile::Entry;
 
-/// The keys of the OCI's format, which are Docker's too.
-const OCI_PROFILE: [&str; 7] = [
-    "defaultAction",
-    "defaultErrnoRet",
-    "architectures",
-    "flags",
-    "listenerPath",
-    "listenerMetadata",
-    "syscalls",
-];
-const OCI_ENTRY: [&str; 4] = ["names", "action", "errnoRet", "args"];
-/// What Docker's format has beside them.
+/// What Docker's format has beside the keys of the OCI's.
 const DOCKER_PROFILE: [&str; 3] = ["archMap", "defaultErrno", "comment"];
 const DOCKER_ENTRY: [&str; 5] = ["name", "comment", "includes", "excludes", "errno"];
 const FILTER: [&str; 3] = ["caps", "arches", "minKernel"];

@@ -6,19 +6,19 @@ use super::{Denials, Need, START_NEEDS, StartAnswers, StartNeeds};
 use crate::filter::native;
 use crate::profile::{Affected, Code, FieldPath, Finding, Profile, Software};
 
-/// How starts go on one version of a runtime.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Starts {
-    /// Always.
-    Well,
-    /// With `no_new_privs` alone; for want of these calls, and for ordinary users alone or for root, too.
-    WithNoNewPrivs { missing: Vec<&'static Need>, root: bool },
-    /// Not always, or not at all.
-    Badly {
-        missing: Vec<&'static Need>,
-        never: bool,
-    },
+/// What there is to tell of a version of a runtime, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// No container starts.
+    Never,
+    /// Some starts fail.
+    NowAndThen,
+    /// With `no_new_privs` alone; for ordinary users alone or for root, too.
+    WithNoNewPrivs { root: bool },
 }
+
+/// That of one version, for want of these calls; `None` where all is well.
+type Starts = Option<(Kind, Vec<&'static Need>)>;
 
 /// What a profile's answers mean for the start of containers. Field paths are relative to the profile.
 ///
@@ -53,29 +53,16 @@ impl Judge<'_> {
             needs.missing(uid, |name| self.denials(needs, name)).collect()
         };
         let badly = missing(with, 0);
+        let always: Vec<_> = badly.iter().copied().filter(|need| need.always).collect();
+        if !always.is_empty() {
+            return Some((Kind::Never, always));
+        }
         if !badly.is_empty() {
-            let never = badly.iter().any(|need| need.always);
-            let missing = if never {
-                badly.into_iter().filter(|need| need.always).collect()
-            } else {
-                badly
-            };
-            return Starts::Badly { missing, never };
+            return Some((Kind::NowAndThen, badly));
         }
         let [root, ordinary] = [0, 1000].map(|uid| missing(without, uid));
-        if ordinary.is_empty() {
-            Starts::Well
-        } else if root.is_empty() {
-            Starts::WithNoNewPrivs {
-                missing: ordinary,
-                root: false,
-            }
-        } else {
-            Starts::WithNoNewPrivs {
-                missing: ordinary,
-                root: true,
-            }
-        }
+        let root = !root.is_empty();
+        (!ordinary.is_empty()).then_some((Kind::WithNoNewPrivs { root }, ordinary))
     }
 
     /// How a call is denied on this runtime.
@@ -99,7 +86,7 @@ impl Judge<'_> {
         let mut fewest: Option<&[&'static Need]> = None;
         for (needs, starts) in rows {
             match starts {
-                Starts::Badly { missing, never: true } => {
+                Some((Kind::Never, missing)) => {
                     fewest = fewest
                         .into_iter()
                         .chain([&missing[..]])
@@ -130,18 +117,10 @@ impl Judge<'_> {
                 .collect();
             let mut groups: BTreeMap<Kind, Vec<(&'static StartNeeds, &[&'static Need])>> = BTreeMap::new();
             for (needs, starts) in &rows {
-                let (kind, missing) = match starts {
-                    Starts::Well => continue,
-                    Starts::Badly { missing, never: true } => (Kind::Never, missing),
-                    Starts::Badly {
-                        missing,
-                        never: false,
-                    } => (Kind::NowAndThen, missing),
-                    Starts::WithNoNewPrivs { missing, root } => {
-                        (Kind::WithNoNewPrivs { root: *root }, missing)
-                    }
+                let Some((kind, missing)) = starts else {
+                    continue;
                 };
-                groups.entry(kind).or_default().push((*needs, missing));
+                groups.entry(*kind).or_default().push((*needs, missing));
             }
             for (kind, group) in groups {
                 let affects = match group[..] {
@@ -249,14 +228,6 @@ impl Judge<'_> {
         }
         FieldPath::root().key("defaultAction")
     }
-}
-
-/// What there is to tell of a version of a runtime, worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Never,
-    NowAndThen,
-    WithNoNewPrivs { root: bool },
 }
 
 /// `close, execve, which the profile denies`. Where the runtime has a second way, the first is enough.
