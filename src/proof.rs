@@ -13,8 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::filter::libseccomp_version;
 use crate::profile::{
-    AcceptedBy, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, ProfileSpec,
-    SourceProfile, listener_allowed, parse_spec, syscalls,
+    AcceptedBy, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile, ProfileSpec,
+    SourceProfile, listener_allowed, parse_spec, syscalls, unproven_architecture,
 };
 use crate::{startability, testload};
 use cache::Cache;
@@ -193,7 +193,11 @@ impl Prover {
             } => {
                 let unlisted = found.unlisted();
                 let starts = startability::findings(&spec.profile, &start);
-                let proofs = starts.into_iter().chain(ignored(&unknown_names)).chain(found);
+                let proofs = starts
+                    .into_iter()
+                    .chain(ignored(&unknown_names))
+                    .chain(unproven(&spec.profile, &filters))
+                    .chain(found);
                 findings.extend(proofs.map(|finding| self.accept(spec.judge(finding)).under(&root)));
                 let findings = Findings::new(findings, unlisted);
                 if findings.iter().any(Finding::is_fatal) {
@@ -331,6 +335,18 @@ fn ignored(unknown_names: &[String]) -> Option<Finding> {
     })
 }
 
+/// The architectures that were left out, each once.
+fn unproven(profile: &Profile, filters: &[(Architecture, u32)]) -> Vec<Finding> {
+    let listed = &profile.architectures;
+    let is_left_out = |(index, one): &(usize, &Architecture)| {
+        !filters.iter().any(|(proven, _)| proven == *one) && !listed[..*index].contains(one)
+    };
+    let left_out = listed.iter().enumerate().filter(is_left_out);
+    left_out
+        .map(|(index, one)| unproven_architecture(index, *one, &libseccomp_version()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,5 +392,26 @@ mod tests {
             "{}",
             finding.message
         );
+    }
+    #[test]
+    fn what_was_left_out_of_the_proof_is_told_once_and_for_whom_it_matters() {
+        use Architecture::{Loongarch64, X86_64};
+        let text = br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#;
+        let mut profile = Profile::from_canonical(text).unwrap();
+        profile.architectures = vec![X86_64, Loongarch64, Loongarch64];
+        assert_eq!(unproven(&profile, &[(X86_64, 9), (Loongarch64, 9)]), []);
+        let [finding] = &unproven(&profile, &[(X86_64, 9)])[..] else {
+            panic!("not once")
+        };
+        assert_eq!(
+            (finding.code, finding.field.as_str()),
+            (Code::NewerArchitecture, "architectures[1]")
+        );
+        assert!(finding.message.contains("was not proven"), "{}", finding.message);
+        let affects: Vec<_> = finding.affects.iter().map(ToString::to_string).collect();
+        assert_eq!(affects, ["libseccomp before 2.6"]);
+        // Without a list there is the native one alone.
+        profile.architectures.clear();
+        assert_eq!(unproven(&profile, &[(X86_64, 9)]), []);
     }
 }

@@ -1,6 +1,6 @@
 //! Architectures, as libseccomp and the kernel name them.
 
-use libseccomp::ScmpArch;
+use libseccomp::{ScmpArch, ScmpSyscall};
 
 use crate::profile::Architecture;
 
@@ -82,8 +82,17 @@ pub fn native() -> Option<Architecture> {
         .find(|&architecture| to_libseccomp(architecture) == native)
 }
 
+/// Whether the libseccomp at hand knows this architecture.
+pub(super) fn is_known(architecture: Architecture) -> bool {
+    // A call that every architecture has.
+    ScmpSyscall::from_name_by_arch("read", to_libseccomp(architecture)).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use libseccomp::error::SeccompErrno;
+    use libseccomp::{ScmpAction, ScmpFilterContext};
+
     use super::*;
 
     #[test]
@@ -106,5 +115,15 @@ mod tests {
     #[test]
     fn this_machine_has_an_architecture_of_its_own_byte_order() {
         assert_eq!(native().unwrap().is_big_endian(), cfg!(target_endian = "big"));
+    }
+    #[test]
+    fn an_architecture_is_known_that_a_filter_takes_or_refuses_for_its_byte_order_alone() {
+        for &architecture in Architecture::ALL {
+            let mut context = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
+            let answer = context.add_arch(to_libseccomp(architecture)).map(|_| ());
+            let order = answer.err().map(|error| error.errno());
+            let is_taken = matches!(order, None | Some(Some(SeccompErrno::EDOM)));
+            assert_eq!(is_known(architecture), is_taken, "{architecture}: {order:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, S
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::answer::DEFAULT_ERRNO;
-use super::arch::{native, to_libseccomp};
+use super::arch::{is_known, native, to_libseccomp};
 use super::cost::{MAX_COST, cost};
 use super::program::{InvalidProgram, Program};
 use super::resolve::architectures;
@@ -25,7 +25,8 @@ use crate::profile::{
 pub struct Filter {
     /// What the kernel runs.
     pub program: Program,
-    /// The architectures it answers for: the native one, and those that the profile lists.
+    /// The architectures it answers for: the native one, and of those that the profile lists the ones that this
+    /// libseccomp knows.
     pub architectures: Vec<Architecture>,
     /// Names that this libseccomp does not know, in the order of the profile, each once. Runtimes leave them
     /// out without an error, so such a call gets the default action.
@@ -41,6 +42,14 @@ pub enum CompileError {
          tried"
     )]
     TooCostly(u64),
+    /// Of what the profile is for, nothing can be compiled. A newer libseccomp may know it.
+    #[error(
+        "libseccomp {version} knows none of the architectures that the profile lists ({listed}), so what it means \
+         there cannot be proven here: prove it with a newer libseccomp, or list another architecture as well",
+        version = libseccomp_version(),
+        listed = .0.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", "),
+    )]
+    NoKnownArchitecture(Vec<Architecture>),
     /// The profile's own doing.
     #[error("{message}")]
     Refused {
@@ -72,7 +81,7 @@ impl CompileError {
             Self::Refused { field, .. } => (Code::CompileFailed, field.clone()),
             Self::Program(InvalidProgram::TooLarge(_)) => (Code::FilterTooLarge, FieldPath::root()),
             Self::Program(_) => (Code::CompileFailed, FieldPath::root()),
-            Self::OutOfMemory | Self::Fault | Self::Export(_) => return None,
+            Self::NoKnownArchitecture(_) | Self::OutOfMemory | Self::Fault | Self::Export(_) => return None,
         };
         Some(Finding::new(code, field, self.to_string()))
     }
@@ -97,9 +106,9 @@ pub fn detect_features() -> u32 {
 /// Compiles a profile as container runtimes do.
 ///
 /// Added beside the native architecture: those of the profile. Left out: entries whose answer is the default
-/// one, and names that libseccomp does not know.
+/// one, and names and architectures that libseccomp does not know.
 pub fn compile(profile: &Profile) -> Result<Filter, CompileError> {
-    within_cost(profile)?;
+    feasible(profile)?;
 
     let mut context = new_context(profile)?;
     add_architectures(&mut context, profile)?;
@@ -114,8 +123,13 @@ pub fn compile(profile: &Profile) -> Result<Filter, CompileError> {
     })
 }
 
-/// Refuses what is too much work to try.
-pub(super) fn within_cost(profile: &Profile) -> Result<(), CompileError> {
+/// Refuses what is too much work to try, and what is for architectures that libseccomp does not know alone: a filter
+/// of the native one would say nothing of them.
+pub(super) fn feasible(profile: &Profile) -> Result<(), CompileError> {
+    let listed = &profile.architectures;
+    if !listed.is_empty() && !listed.iter().copied().any(is_known) {
+        return Err(CompileError::NoKnownArchitecture(listed.clone()));
+    }
     match cost(profile, native()) {
         cost if cost > MAX_COST => Err(CompileError::TooCostly(cost)),
         _ => Ok(()),
@@ -153,16 +167,15 @@ fn new_context(profile: &Profile) -> Result<ScmpFilterContext, CompileError> {
 
 fn add_architectures(context: &mut ScmpFilterContext, profile: &Profile) -> Result<(), CompileError> {
     let list = FieldPath::root().key("architectures");
-    for (index, &architecture) in profile.architectures.iter().enumerate() {
+    let listed = profile.architectures.iter().copied().enumerate();
+    for (index, architecture) in listed.filter(|(_, architecture)| is_known(*architecture)) {
         context.add_arch(to_libseccomp(architecture)).map_err(|error| {
             let meaning = match error.errno() {
                 Some(SeccompErrno::EDOM) => {
                     "its byte order is not this machine's, and one filter cannot hold both. List only \
                      architectures of one byte order"
                 }
-                _ => {
-                    "this libseccomp does not know the architecture. Leave it out, or use a newer libseccomp"
-                }
+                _ => "it does not take the architecture. Leave it out",
             };
             refused(
                 &list.index(index),

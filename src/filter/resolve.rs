@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 use libseccomp::{ScmpArch, ScmpSyscall};
 
-use super::arch::{native, to_libseccomp};
-use super::compile::{CompileError, within_cost};
+use super::arch::{is_known, native, to_libseccomp};
+use super::compile::{CompileError, feasible};
 use crate::profile::{Architecture, Profile, syscalls};
 
 /// What a profile says about the calls of one architecture.
@@ -43,13 +43,13 @@ pub struct Selector {
     pub value: u32,
 }
 
-/// The architectures of the filter that [`super::compile()`] makes: the native one, and those that the profile
-/// lists, each once.
+/// The architectures of the filter that [`super::compile()`] makes: the native one, and of those that the profile
+/// lists the ones that libseccomp knows, each once.
 #[must_use]
 pub fn architectures(profile: &Profile) -> Vec<Architecture> {
     let mut architectures: Vec<Architecture> = native().into_iter().collect();
     for &architecture in &profile.architectures {
-        if !architectures.contains(&architecture) {
+        if is_known(architecture) && !architectures.contains(&architecture) {
             architectures.push(architecture);
         }
     }
@@ -59,9 +59,9 @@ pub fn architectures(profile: &Profile) -> Vec<Architecture> {
 /// Looks all names up, on all architectures.
 ///
 /// Also tells of entries that runtimes leave out because they answer what the default does. Refuses what
-/// [`super::compile()`] refuses for its cost.
+/// [`super::compile()`] does not try.
 pub fn resolve(profile: &Profile) -> Result<Vec<ArchitectureCalls>, CompileError> {
-    within_cost(profile)?;
+    feasible(profile)?;
     Ok(architectures(profile)
         .into_iter()
         .map(|architecture| resolve_on(profile, architecture))

@@ -868,3 +868,55 @@ fn the_cure_is_shown_once() {
     let text = result["message"]["text"].as_str().unwrap();
     assert_eq!(text.matches(cure).count(), 1, "{text}");
 }
+
+/// Whatever libseccomp these tests run with: 2.6 has this architecture, 2.5 does not.
+#[test]
+fn an_architecture_that_libseccomp_does_not_know_is_told_and_alone_it_is_no_verdict() {
+    let listing = |list: &str| {
+        format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "architectures": [{list}],
+                "syscalls": [{{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}}]}}"#
+        )
+    };
+    let folder = folder(&[
+        (
+            "both.json",
+            &listing(r#""SCMP_ARCH_X86_64", "SCMP_ARCH_LOONGARCH64""#),
+        ),
+        ("one.json", &listing(r#""SCMP_ARCH_LOONGARCH64""#)),
+    ]);
+    let ran = check(folder.path(), &["--format", "json", "both.json"]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    let file = parsed(&ran.out)["files"][0].take();
+    let list = |name: &str| file[name].as_array().unwrap().clone();
+    let is_proven = list("filters")
+        .iter()
+        .any(|one| one["architecture"] == "SCMP_ARCH_LOONGARCH64");
+    let told: Vec<_> = list("findings")
+        .into_iter()
+        .filter(|finding| finding["code"] == "newer-architecture")
+        .collect();
+    assert_eq!(told.len(), if is_proven { 1 } else { 2 }, "{told:?}");
+    for finding in &told {
+        assert_eq!(finding["path"], "architectures[1]");
+        assert_eq!(finding["class"], "not-portable");
+    }
+    let is_told = told
+        .iter()
+        .any(|finding| finding["message"].as_str().unwrap().contains("was not proven"));
+    assert_eq!(is_told, !is_proven, "{told:?}");
+
+    let alone = check(folder.path(), &["one.json"]);
+    if is_proven {
+        assert_eq!(alone.code, 0, "{}", alone.out);
+    } else {
+        assert_eq!(alone.code, 2, "{}", alone.out);
+        for part in [
+            "could not be proven: libseccomp ",
+            "(SCMP_ARCH_LOONGARCH64)",
+            "1 not proven",
+        ] {
+            assert!(alone.out.contains(part), "{part} in {}", alone.out);
+        }
+    }
+}

@@ -332,6 +332,42 @@ fn both_byte_orders_in_one_profile_are_refused() {
 }
 
 #[test]
+fn an_architecture_that_libseccomp_does_not_know_is_left_out_and_alone_it_is_no_proof() {
+    let native = native().unwrap();
+    let listing = |architectures| Profile {
+        architectures,
+        ..profile(Action::Allow, vec![errno_rule(&["getcwd"], 9)])
+    };
+    let of_this_order = |one: &&Architecture| one.is_big_endian() == native.is_big_endian();
+    for &architecture in Architecture::ALL.iter().filter(of_this_order) {
+        let beside = compile(&listing(vec![architecture, native])).unwrap();
+        assert!(beside.architectures.contains(&native));
+        assert_eq!(
+            beside.architectures.contains(&architecture),
+            is_known(architecture)
+        );
+        match compile(&listing(vec![architecture])) {
+            Ok(filter) => assert!(filter.architectures.contains(&architecture)),
+            Err(error) => {
+                assert!(!is_known(architecture), "{architecture}: {error}");
+                assert!(matches!(error, CompileError::NoKnownArchitecture(_)), "{error:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_libseccomp_that_is_too_old_for_a_profile_is_not_held_against_it() {
+    let error = CompileError::NoKnownArchitecture(vec![Architecture::Loongarch64, Architecture::Sh]);
+    assert_eq!(error.finding(), None);
+    let message = error.to_string();
+    assert!(
+        message.contains("(SCMP_ARCH_LOONGARCH64, SCMP_ARCH_SH)"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_failure_that_memory_may_have_caused_is_not_held_against_the_profile() {
     assert_eq!(CompileError::OutOfMemory.finding(), None);
     assert_eq!(CompileError::Fault.finding(), None);

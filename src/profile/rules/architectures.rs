@@ -1,6 +1,6 @@
 //! The list of architectures.
 
-use super::super::finding::{Affected, Code, Software, Version};
+use super::super::finding::{Affected, Code, Finding, Software, Version};
 use super::super::model::{Architecture, Profile};
 use super::{Doc, Example, Found, Rule, allows, field};
 
@@ -42,7 +42,9 @@ pub(super) const NEWER: Rule = Rule {
     doc: Doc {
         why: "A runtime that does not know a name in the list starts no container, on whatever node.",
         evidence: "runc knows RISCV64 since 1.2 and LOONGARCH64 since 1.5, and PARISC, PARISC64, M68K, SH and SHEB \
-                   not at all. libseccomp has LOONGARCH64, M68K, SH and SHEB since 2.6.",
+                   not at all. libseccomp has LOONGARCH64, M68K, SH and SHEB since 2.6; runtimes built with an older one \
+                   fail, and a proof with an older one leaves them out and says so. Where it knows no architecture of \
+                   the list, nothing is proven, and the profile is neither valid nor invalid there.",
         cure: "Leave the architecture out, or update the runtimes. Accept the finding if no node has one of those that are \
                named.",
         example: Some(Example {
@@ -52,8 +54,27 @@ pub(super) const NEWER: Rule = Rule {
     },
 };
 
+/// Those that libseccomp has since 2.6 are unknown to what is older.
+const LIBSECCOMP: Affected = Affected::before(Software::Libseccomp, Version::new(2, 6, 0));
+
+/// An architecture that the libseccomp of a proof does not know, so that the proof left it out; the field path is
+/// relative to the profile.
+#[must_use]
+pub fn unproven_architecture(index: usize, architecture: Architecture, libseccomp: &str) -> Finding {
+    const OLD: &[Affected] = &[LIBSECCOMP];
+    let message = format!(
+        "libseccomp {libseccomp}, with which this was proven, does not know {architecture}: runtimes built with it start \
+         no container, and what the profile means on that architecture was not proven; accept it if no node has one"
+    );
+    Finding::new(
+        Code::NewerArchitecture,
+        field("architectures").index(index),
+        message,
+    )
+    .affecting(OLD)
+}
+
 fn newer(profile: &Profile, found: &mut Found) {
-    const LIBSECCOMP: Affected = Affected::before(Software::Libseccomp, Version::new(2, 6, 0));
     const RISCV64: &[Affected] = &[Affected::before(Software::Runc, Version::new(1, 2, 0))];
     const LOONGARCH64: &[Affected] = &[
         Affected::before(Software::Runc, Version::new(1, 5, 0)),
