@@ -171,21 +171,45 @@ fn add_architectures(context: &mut ScmpFilterContext, profile: &Profile) -> Resu
     for (index, architecture) in listed.filter(|(_, architecture)| is_known(*architecture)) {
         context.add_arch(to_libseccomp(architecture)).map_err(|error| {
             let meaning = match error.errno() {
-                Some(SeccompErrno::EDOM) => {
-                    "its byte order is not this machine's, and one filter cannot hold both. List only \
-                     architectures of one byte order"
-                }
-                _ => "it does not take the architecture. Leave it out",
+                Some(SeccompErrno::EDOM) => of_other_byte_order(profile, architecture),
+                _ => "it does not take the architecture. Leave it out".to_owned(),
             };
             refused(
                 &list.index(index),
                 format_args!("{architecture}"),
                 &error,
-                meaning,
+                &meaning,
             )
         })?;
     }
     Ok(())
+}
+
+/// Why libseccomp takes no architecture of the byte order that is not this machine's, and what to do: that of the node is
+/// in every filter, whether listed or not.
+fn of_other_byte_order(profile: &Profile, architecture: Architecture) -> String {
+    let is_big = architecture.is_big_endian();
+    if profile
+        .architectures
+        .iter()
+        .any(|other| other.is_big_endian() != is_big)
+    {
+        return "one filter cannot hold both byte orders. List only architectures of one".to_owned();
+    }
+    let (its, here) = if is_big {
+        ("big-endian", "little-endian")
+    } else {
+        ("little-endian", "big-endian")
+    };
+    let label = profile.architectures.iter().find_map(|one| one.node_label());
+    let selector = label.map_or_else(
+        || "a nodeSelector".to_owned(),
+        |label| format!("nodeSelector kubernetes.io/arch: {label}"),
+    );
+    format!(
+        "it is {its} and this machine {here}, so no container starts under the profile on a node like this. It is for \
+         {its} nodes: give it to them alone, with {selector}"
+    )
 }
 
 /// The flags that libseccomp has attributes for, as runc sets them; the loader passes them to the kernel.

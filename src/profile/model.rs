@@ -158,6 +158,23 @@ impl Architecture {
         )
     }
 
+    /// What the label `kubernetes.io/arch` of a node says whose kernel has this native architecture; `None` where
+    /// Kubernetes is not built for it.
+    #[must_use]
+    pub const fn node_label(self) -> Option<&'static str> {
+        match self {
+            Self::X86 => Some("386"),
+            Self::X86_64 => Some("amd64"),
+            Self::Arm => Some("arm"),
+            Self::Aarch64 => Some("arm64"),
+            Self::Loongarch64 => Some("loong64"),
+            Self::Ppc64Le => Some("ppc64le"),
+            Self::Riscv64 => Some("riscv64"),
+            Self::S390X => Some("s390x"),
+            _ => None,
+        }
+    }
+
     /// Whether libseccomp compares the lower 32 bits of arguments alone. They have no others, but for X32 and MIPS
     /// n32, whose registers have 64 bits.
     ///

@@ -305,6 +305,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hosts_are_called_as_their_nodes_are_labelled() {
+        for architecture in Architecture::ALL {
+            let host = HostArchitecture::all().find(|host| host.native() == *architecture);
+            let name = host.map(|host| host.to_string());
+            assert_eq!(architecture.node_label(), name.as_deref(), "{architecture}");
+        }
+    }
+
+    #[test]
     fn a_release_is_its_first_two_numbers() {
         for (release, version) in [
             ("6.1", (6, 1)),

@@ -328,7 +328,43 @@ fn both_byte_orders_in_one_profile_are_refused() {
         ..profile(Action::Allow, vec![])
     });
     assert_eq!(finding.field.as_str(), "architectures[1]");
-    assert!(finding.message.contains("byte order"), "{}", finding.message);
+    assert!(
+        finding.message.contains("cannot hold both byte orders"),
+        "{}",
+        finding.message
+    );
+}
+
+#[test]
+#[cfg(target_endian = "little")]
+fn a_profile_of_the_other_byte_order_alone_is_for_other_nodes() {
+    for (listed, selector) in [
+        (
+            vec![Architecture::S390X],
+            "with nodeSelector kubernetes.io/arch: s390x",
+        ),
+        (
+            vec![Architecture::S390, Architecture::S390X],
+            "with nodeSelector kubernetes.io/arch: s390x",
+        ),
+        (vec![Architecture::Ppc64], "with a nodeSelector"),
+    ] {
+        let finding = finding(&Profile {
+            architectures: listed,
+            ..profile(Action::Allow, vec![])
+        });
+        assert_eq!(
+            (finding.code, finding.field.as_str()),
+            (Code::CompileFailed, "architectures[0]")
+        );
+        assert!(
+            finding.message.contains("It is for big-endian nodes:"),
+            "{}",
+            finding.message
+        );
+        assert!(finding.message.ends_with(selector), "{}", finding.message);
+        assert!(!finding.message.contains("one filter"), "{}", finding.message);
+    }
 }
 
 #[test]
