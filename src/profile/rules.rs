@@ -223,6 +223,12 @@ fn field(key: &str) -> FieldPath {
     FieldPath::root().key(key)
 }
 
+/// Each value of a list once, at its first place. That it stands there twice is another rule's.
+fn distinct<T: PartialEq>(list: &[T]) -> impl Iterator<Item = (usize, &T)> {
+    let values = list.iter().enumerate();
+    values.filter(|(index, value)| !list[..*index].contains(value))
+}
+
 /// Every entry with its path.
 fn entries(profile: &Profile) -> impl Iterator<Item = (FieldPath, &Entry)> {
     profile

@@ -2,7 +2,7 @@
 
 use super::super::finding::{Affected, Code, Finding, Software, Version};
 use super::super::model::{Architecture, Profile};
-use super::{Doc, Example, Found, Rule, allows, field};
+use super::{Doc, Example, Found, Rule, allows, distinct, field};
 
 pub(super) const MIXED_ENDIANNESS: Rule = Rule {
     code: Code::MixedEndianness,
@@ -82,7 +82,7 @@ fn newer(profile: &Profile, found: &mut Found) {
     ];
     const PARISC: &[Affected] = &[Affected::always(Software::Runc)];
     const OTHERS: &[Affected] = &[Affected::always(Software::Runc), LIBSECCOMP];
-    for (index, architecture) in profile.architectures.iter().enumerate() {
+    for (index, architecture) in distinct(&profile.architectures) {
         let affects = match architecture {
             Architecture::Riscv64 => RISCV64,
             Architecture::Loongarch64 => LOONGARCH64,
@@ -176,7 +176,7 @@ pub(super) const NATIVE_NOT_LISTED: Rule = Rule {
 /// 32-bit Arm, MIPS and PowerPC can be a node's own architecture, so they are left alone.
 fn native_not_listed(profile: &Profile, found: &mut Found) {
     let listed = &profile.architectures;
-    for (index, architecture) in listed.iter().enumerate() {
+    for (index, architecture) in distinct(listed) {
         let native = match architecture {
             Architecture::X86 | Architecture::X32 => Architecture::X86_64,
             Architecture::S390 => Architecture::S390X,

@@ -3,14 +3,12 @@
 use super::super::finding::{Affected, Code, FieldPath, Software, Version};
 use super::super::model::{Flag, Profile};
 use super::architectures::affected;
-use super::{Doc, Example, Found, Rule, field, notifies};
+use super::{Doc, Example, Found, Rule, distinct, field, notifies};
 
-/// Every place of a flag.
-fn places(profile: &Profile, wanted: Flag) -> impl Iterator<Item = FieldPath> {
-    let is_wanted = move |(_, flag): &(usize, &Flag)| **flag == wanted;
-    let list = profile.flags.iter().enumerate();
-    list.filter(is_wanted)
-        .map(|(index, _)| field("flags").index(index))
+/// Where a flag is listed.
+fn place(profile: &Profile, wanted: Flag) -> Option<FieldPath> {
+    let index = profile.flags.iter().position(|flag| *flag == wanted)?;
+    Some(field("flags").index(index))
 }
 
 pub(super) const TSYNC_WITH_NOTIFY: Rule = Rule {
@@ -29,16 +27,16 @@ pub(super) const TSYNC_WITH_NOTIFY: Rule = Rule {
 };
 
 fn tsync_with_notify(profile: &Profile, found: &mut Found) {
-    if notifies(profile) {
-        for place in places(profile, Flag::Tsync) {
-            found.add(|| {
-                let message = format!(
-                    "{} does not go with SCMP_ACT_NOTIFY, the kernel refuses the pair: remove it",
-                    Flag::Tsync
-                );
-                (place, message)
-            });
-        }
+    if notifies(profile)
+        && let Some(place) = place(profile, Flag::Tsync)
+    {
+        found.add(|| {
+            let message = format!(
+                "{} does not go with SCMP_ACT_NOTIFY, the kernel refuses the pair: remove it",
+                Flag::Tsync
+            );
+            (place, message)
+        });
     }
 }
 
@@ -58,16 +56,16 @@ pub(super) const WAIT_KILLABLE_WITHOUT_NOTIFY: Rule = Rule {
 };
 
 fn wait_killable_without_notify(profile: &Profile, found: &mut Found) {
-    if !notifies(profile) {
-        for place in places(profile, Flag::WaitKillableRecv) {
-            found.add(|| {
-                let message = format!(
-                    "{} goes only with an entry that has SCMP_ACT_NOTIFY, the kernel refuses it alone: remove it",
-                    Flag::WaitKillableRecv
-                );
-                (place, message)
-            });
-        }
+    if !notifies(profile)
+        && let Some(place) = place(profile, Flag::WaitKillableRecv)
+    {
+        found.add(|| {
+            let message = format!(
+                "{} goes only with an entry that has SCMP_ACT_NOTIFY, the kernel refuses it alone: remove it",
+                Flag::WaitKillableRecv
+            );
+            (place, message)
+        });
     }
 }
 
@@ -93,7 +91,7 @@ fn newer(profile: &Profile, found: &mut Found) {
         Affected::before(Software::Libseccomp, Version::new(2, 6, 0)),
         Affected::before(Software::Linux, Version::new(5, 19, 0)),
     ];
-    for (index, flag) in profile.flags.iter().enumerate() {
+    for (index, flag) in distinct(&profile.flags) {
         let affects = match flag {
             Flag::Tsync | Flag::Log | Flag::SpecAllow => ANY,
             Flag::WaitKillableRecv => WAIT_KILLABLE_RECV,
@@ -126,13 +124,13 @@ pub(super) const TSYNC_USELESS: Rule = Rule {
 
 /// Beside a listener it is worse than useless, and another rule's.
 fn tsync_useless(profile: &Profile, found: &mut Found) {
-    if !notifies(profile) {
-        for place in places(profile, Flag::Tsync) {
-            found.add(|| {
-                let message = format!("{} does nothing in a container: remove it", Flag::Tsync);
-                (place, message)
-            });
-        }
+    if !notifies(profile)
+        && let Some(place) = place(profile, Flag::Tsync)
+    {
+        found.add(|| {
+            let message = format!("{} does nothing in a container: remove it", Flag::Tsync);
+            (place, message)
+        });
     }
 }
 
@@ -153,7 +151,7 @@ pub(super) const SPEC_ALLOW: Rule = Rule {
 };
 
 fn spec_allow(profile: &Profile, found: &mut Found) {
-    for place in places(profile, Flag::SpecAllow) {
+    if let Some(place) = place(profile, Flag::SpecAllow) {
         found.add(|| {
             let message = format!(
                 "{} takes the protection against Speculative Store Bypass from the container: remove it, unless its \

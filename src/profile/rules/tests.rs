@@ -198,6 +198,32 @@ fn what_is_listed_twice_is_told_at_its_place() {
 }
 
 #[test]
+fn what_is_listed_twice_has_its_other_findings_once() {
+    let told = |profile: &Profile| {
+        let codes: Vec<_> = findings(profile).iter().map(|finding| finding.code).collect();
+        assert!(codes.contains(&Code::RepeatedValue), "{codes:?}");
+        let distinct: BTreeSet<_> = codes.iter().collect();
+        assert_eq!(distinct.len(), codes.len(), "{codes:?}");
+    };
+    for base in [good(), listening()] {
+        for flag in Flag::ALL {
+            let flags = vec![*flag, *flag];
+            told(&Profile {
+                flags,
+                ..base.clone()
+            });
+        }
+    }
+    for architecture in Architecture::ALL {
+        let architectures = vec![*architecture, *architecture];
+        told(&Profile {
+            architectures,
+            ..good()
+        });
+    }
+}
+
+#[test]
 fn tsync_is_useless_and_beside_a_listener_refused() {
     let mut profile = good();
     profile.flags = vec![Flag::Log, Flag::Tsync];
