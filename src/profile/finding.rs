@@ -439,6 +439,8 @@ codes! {
     NewerArchitecture = "newer-architecture", NotPortable, Author;
     /// A flag that some runtimes, versions of libseccomp or kernels do not know.
     NewerFlag = "newer-flag", NotPortable, Author;
+    /// An action that some versions of libseccomp or kernels do not know.
+    NewerAction = "newer-action", NotPortable, Author;
     /// `SCMP_CMP_MASKED_EQ`, whose two values youki swaps.
     MaskedEqYouki = "masked-eq-youki", NotPortable, Author;
     /// Several conditions in one entry, which older versions of youki apply as alternatives.

@@ -76,6 +76,7 @@ const RULES: &[Rule] = &[
     names::NEWER,
     architectures::NEWER,
     flags::NEWER,
+    listener::NEWER_ACTION,
     conditions::MASKED_EQ_YOUKI,
     conditions::SEVERAL_ON_OLD_YOUKI,
     listener::NOTIFY_NEWER_SYSCALL,

@@ -4,8 +4,9 @@
 //! Of calls that profiles put conditions on, not of all. Source: the `SYSCALL_DEFINE` of each call in Linux 6.18, and
 //! section 2 of the manual pages.
 
-/// Arguments of a 32-bit type, such as `int`: the kernel does not look at the upper half of the register.
-const NARROW: [(&str, &[u8]); 57] = [
+/// Arguments of a 32-bit type, such as `int`, and descriptors, which are cut to one: the kernel does not look at the upper
+/// half of the register.
+const NARROW: [(&str, &[u8]); 86] = [
     ("accept4", &[0, 3]),
     ("arch_prctl", &[0]),
     ("bind", &[0, 2]),
@@ -13,14 +14,30 @@ const NARROW: [(&str, &[u8]); 57] = [
     ("clock_adjtime", &[0]),
     ("clock_gettime", &[0]),
     ("clock_settime", &[0]),
+    ("close", &[0]),
+    ("close_range", &[0, 1, 2]),
     ("connect", &[0, 2]),
+    ("dup", &[0]),
+    ("dup2", &[0, 1]),
+    ("dup3", &[0, 1, 2]),
     ("epoll_ctl", &[0, 1, 2]),
     ("execveat", &[0, 4]),
+    ("fallocate", &[0, 1]),
     ("fanotify_init", &[0, 1]),
+    ("fchdir", &[0]),
+    ("fchmod", &[0, 1]),
+    ("fchown", &[0, 1, 2]),
     ("fcntl", &[0, 1]),
     ("fcntl64", &[0, 1]),
+    ("fdatasync", &[0]),
+    ("flock", &[0, 1]),
     ("fsopen", &[1]),
+    ("fstat", &[0]),
+    ("fstatfs", &[0]),
+    ("fsync", &[0]),
+    ("ftruncate", &[0]),
     ("futex", &[1, 2, 5]),
+    ("getdents64", &[0]),
     ("getpriority", &[0, 1]),
     ("getsockopt", &[0, 1, 2]),
     ("ioctl", &[0, 1]),
@@ -31,6 +48,7 @@ const NARROW: [(&str, &[u8]); 57] = [
     ("kill", &[0, 1]),
     ("landlock_restrict_self", &[0, 1]),
     ("listen", &[0, 1]),
+    ("lseek", &[0, 2]),
     ("madvise", &[2]),
     ("memfd_create", &[1]),
     ("mlock2", &[2]),
@@ -44,11 +62,21 @@ const NARROW: [(&str, &[u8]); 57] = [
     ("pidfd_open", &[0, 1]),
     ("pidfd_send_signal", &[0, 1, 3]),
     ("prctl", &[0]),
+    ("pread64", &[0]),
+    ("preadv", &[0]),
+    ("pwrite64", &[0]),
+    ("pwritev", &[0]),
     ("quotactl", &[0]),
+    ("read", &[0]),
+    ("readv", &[0]),
     ("reboot", &[0, 1, 2]),
+    ("recvfrom", &[0, 3]),
+    ("recvmsg", &[0, 2]),
     ("renameat2", &[0, 2, 4]),
     ("rt_sigqueueinfo", &[0, 1]),
     ("seccomp", &[0, 1]),
+    ("sendfile", &[0, 1]),
+    ("sendmsg", &[0, 2]),
     ("sendto", &[0, 3, 5]),
     ("setns", &[0, 1]),
     ("setpriority", &[0, 1, 2]),
@@ -63,6 +91,8 @@ const NARROW: [(&str, &[u8]); 57] = [
     ("tkill", &[0, 1]),
     ("unlinkat", &[0, 2]),
     ("userfaultfd", &[0]),
+    ("write", &[0]),
+    ("writev", &[0]),
 ];
 
 /// Arguments that are addresses.

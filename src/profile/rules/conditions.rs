@@ -280,7 +280,8 @@ pub(super) const UPPER_HALF: Rule = Rule {
               the condition, and its call means the same as before. This is how CVE-2019-7303 got around a filter \
               against ioctl(TIOCSTI).",
         evidence: "Seen on x86-64, Linux 6.18: socket(0x100000001, …) is a call with another value than 1 for a \
-                   filter, and makes a socket of family 1 all the same.",
+                   filter, and makes a socket of family 1 all the same. So it is with descriptors: write(0x100000001, …) writes to \
+                   descriptor 1, and close, dup and readv take theirs alike.",
         cure: "In an entry that denies, deny all from a value on with SCMP_CMP_GE or SCMP_CMP_GT, which upper bits cannot \
                get around, or a single value with SCMP_CMP_MASKED_EQ and the mask 0xffffffff in value (youki reads \
                that otherwise, which masked-eq-youki tells). In one that allows, list what is allowed with SCMP_CMP_EQ.",

@@ -2,9 +2,10 @@
 
 use std::path::{Component, Path};
 
-use super::super::finding::{Affected, Code, Finding, Software, quoted};
+use super::super::finding::{Affected, Code, Finding, Software, Version, quoted};
 use super::super::model::{Action, Profile};
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
+use super::architectures::affected;
 use super::{Doc, Example, Found, Rule, entries, field, notifies};
 
 /// Refuses a listener outside the directories that an installation allows, with one finding; the field path is
@@ -130,6 +131,43 @@ fn metadata_without_listener(profile: &Profile, found: &mut Found) {
     }
 }
 
+pub(super) const NEWER_ACTION: Rule = Rule {
+    code: Code::NewerAction,
+    check: newer_action,
+    doc: Doc {
+        why: "A runtime whose libseccomp or kernel lacks the action starts no container.",
+        evidence: "https://github.com/opencontainers/runc/pull/2682: SCMP_ACT_NOTIFY needs libseccomp 2.5.0 and Linux 5.7. \
+                   The kernel has it since 5.0; libseccomp asks in addition for SECCOMP_FILTER_FLAG_TSYNC_ESRCH, which is of \
+                   5.7 (seccomp(2), seccomp_api_get(3)).",
+        cure: "Use another action, or update libseccomp and the kernels. Accept the finding if no node has one of those that \
+               are named.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+        }),
+    },
+};
+
+/// Once for a profile, at the first entry that has it.
+fn newer_action(profile: &Profile, found: &mut Found) {
+    const NOTIFY: &[Affected] = &[
+        Affected::before(Software::Libseccomp, Version::new(2, 5, 0)),
+        Affected::before(Software::Linux, Version::new(5, 7, 0)),
+    ];
+    let mut notified = entries(profile).filter(|(_, entry)| entry.action == Action::Notify);
+    if let Some((path, _)) = notified.next() {
+        found.add_for(NOTIFY, || {
+            let message = format!(
+                "{} is not known to {}, and no container starts there: use another action, or accept it if no node has \
+                 these",
+                Action::Notify,
+                affected(NOTIFY)
+            );
+            (path.key("action"), message)
+        });
+    }
+}
+
 pub(super) const NOTIFY_NEWER_SYSCALL: Rule = Rule {
     code: Code::NotifyNewerSyscall,
     check: notify_newer_syscall,
@@ -170,7 +208,7 @@ pub(super) const LISTENER_NEEDED: Rule = Rule {
     doc: Doc {
         why: "The runtime connects to the socket when the container starts, and fails if nobody listens. An agent \
               that ends later lets the calls fail with ENOSYS.",
-        evidence: "Seen on runc, crun and youki. Notification needs libseccomp 2.5 and Linux 5.7.",
+        evidence: "Seen on runc, crun and youki.",
         cure: "See that the agent runs on every node that the profile is for, and before its pods; then accept the \
                finding.",
         example: Some(Example {

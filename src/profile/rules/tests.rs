@@ -28,7 +28,7 @@ fn good() -> Profile {
     }
 }
 
-/// A profile with a listener, in which nothing is found but that it needs one.
+/// A profile with a listener, in which nothing is found but that it needs one, and who can have one.
 fn listening() -> Profile {
     let mut profile = good();
     profile.listener_path = Some("/run/agent.sock".to_owned());
@@ -73,8 +73,9 @@ fn json(text: &str) -> Profile {
 #[test]
 fn the_base_of_these_tests_has_no_finding() {
     assert_eq!(findings(&good()), []);
+    found(&listening(), Code::NewerAction, "syscalls[1].action");
     found(&listening(), Code::ListenerNeeded, "listenerPath");
-    assert_eq!(findings(&listening()).len(), 1);
+    assert_eq!(findings(&listening()).len(), 2);
 }
 
 #[test]
@@ -357,6 +358,14 @@ fn notify_and_a_listener_need_each_other() {
     profile.listener_path = Some("/s".to_owned());
     found(&profile, Code::ListenerWithoutNotify, "listenerPath");
     accepted(&profile, Code::ListenerNeeded);
+}
+
+#[test]
+fn notification_names_who_lacks_it_once() {
+    let mut profile = listening();
+    profile.syscalls.push(entry(Action::Notify, &["chroot"]));
+    found(&profile, Code::NewerAction, "syscalls[1].action");
+    accepted(&good(), Code::NewerAction);
 }
 
 #[test]

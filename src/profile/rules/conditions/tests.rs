@@ -236,7 +236,18 @@ fn upper_bits_are_told_where_they_get_around_an_answer() {
             0,
             "{op}"
         );
-        assert_eq!(found(Action::Allow, Action::Errno, "lseek", small), 0, "{op}");
+        assert_eq!(found(Action::Allow, Action::Errno, "brk", small), 0, "{op}");
+    }
+    for name in ["close", "read", "write", "dup", "dup2", "dup3", "readv"] {
+        let standard = condition(Operator::Greater, 2, None);
+        assert_eq!(found(Action::Errno, Action::Allow, name, standard), 1, "{name}");
+        let one = condition(Operator::NotEqual, 1, None);
+        assert_eq!(
+            found(Action::Errno, Action::Allow, name, one.clone()),
+            1,
+            "{name}"
+        );
+        assert_eq!(found(Action::Allow, Action::Errno, name, one), 0, "{name}");
     }
     let wide = condition(Operator::MaskedEqual, u64::MAX, Some(38));
     assert_eq!(found(Action::Allow, Action::Errno, "socket", wide), 1);
