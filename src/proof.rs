@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::filter::libseccomp_version;
+use crate::filter::{libseccomp_version, native};
 use crate::profile::{
     AcceptedBy, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile, ProfileSpec,
-    SourceProfile, listener_allowed, parse_spec, syscalls, unproven_architecture,
+    SourceProfile, foreign_to, listener_allowed, parse_spec, syscalls, unproven_architecture,
 };
 use crate::{startability, testload};
 use cache::Cache;
@@ -197,6 +197,7 @@ impl Prover {
                     .into_iter()
                     .chain(ignored(&unknown_names))
                     .chain(unproven(&spec.profile, &filters))
+                    .chain(native().and_then(|native| foreign_to(native, &spec)))
                     .chain(found);
                 findings.extend(proofs.map(|finding| self.accept(spec.judge(finding)).under(&root)));
                 let findings = Findings::new(findings, unlisted);

@@ -468,7 +468,7 @@ codes! {
     NoClone3Answer = "no-clone3-answer", Lint, Author;
     /// Calls are allowed by default, and yet 32-bit programs are killed, because no architecture is listed.
     NativeOnly = "native-only", Lint, Author;
-    /// The 64-bit architecture that belongs to a listed 32-bit one is missing; it is in the filter all the same.
+    /// The architecture of the nodes is not listed; it is in the filter all the same.
     NativeNotListed = "native-not-listed", Lint, Author;
     /// Architectures of several processor families: on each node all but one are dead weight.
     ForeignArchitecture = "foreign-architecture", Lint, Author;

@@ -920,3 +920,27 @@ fn an_architecture_that_libseccomp_does_not_know_is_told_and_alone_it_is_no_verd
         }
     }
 }
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_list_for_other_machines_alone_is_told_where_it_is_proven() {
+    const ARM: &str = "\
+apiVersion: callgate.dev/v1alpha1
+kind: SeccompProfile
+metadata: {name: arm, namespace: shop}
+spec:
+  defaultAction: SCMP_ACT_ALLOW
+  architectures: [SCMP_ARCH_AARCH64]
+  syscalls: [{names: [mount], action: SCMP_ACT_ERRNO}]
+";
+    let selected = format!("{ARM}  nodeSelector: {{kubernetes.io/arch: arm64}}\n");
+    let folder = folder(&[("all.yaml", ARM), ("arm.yaml", &selected)]);
+    let ran = check(folder.path(), &["all.yaml"]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    for part in ["note[native-not-listed]", "all.yaml:6:18"] {
+        assert!(ran.out.contains(part), "{part} in {}", ran.out);
+    }
+    let ran = check(folder.path(), &["arm.yaml"]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert!(!ran.out.contains("native-not-listed"), "{}", ran.out);
+}

@@ -1,7 +1,7 @@
 //! The list of architectures.
 
 use super::super::finding::{Affected, Code, Finding, Software, Version};
-use super::super::model::{Architecture, Profile};
+use super::super::model::{Architecture, Profile, ProfileSpec};
 use super::{Doc, Example, Found, Rule, allows, distinct, field};
 
 pub(super) const MIXED_ENDIANNESS: Rule = Rule {
@@ -153,9 +153,11 @@ const FAMILIES: [&[Architecture]; 12] = [
     &[Architecture::Sh, Architecture::Sheb],
 ];
 
-fn family(architecture: Architecture) -> usize {
-    let is_in = |family: &&[Architecture]| family.contains(&architecture);
-    FAMILIES.iter().position(is_in).unwrap_or(FAMILIES.len())
+/// Whether the kernels of one machine run programs of both.
+fn are_related(one: Architecture, other: Architecture) -> bool {
+    FAMILIES
+        .iter()
+        .any(|family| family.contains(&one) && family.contains(&other))
 }
 
 pub(super) const NATIVE_NOT_LISTED: Rule = Rule {
@@ -163,9 +165,11 @@ pub(super) const NATIVE_NOT_LISTED: Rule = Rule {
     check: native_not_listed,
     doc: Doc {
         why: "libseccomp always adds the architecture of the node, so leaving it out denies nothing. And runc before \
-              1.1.15 then answers new system calls with the default action instead of ENOSYS.",
-        evidence: "seccomp_init(3); runc commit ccc500c42.",
-        cure: "List it.",
+              1.1.15 then answers new system calls with the default action instead of ENOSYS. If the node runs no \
+              program of any that is listed, they are never used.",
+        evidence: "seccomp_init(3); runc commit ccc500c42. That nothing in the list is for the machine at hand, a proof \
+                   tells, unless nodeSelector names another kubernetes.io/arch.",
+        cure: "List it. If the profile is for other nodes, give it to them alone, with nodeSelector.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"], "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
@@ -194,6 +198,32 @@ fn native_not_listed(profile: &Profile, found: &mut Found) {
     }
 }
 
+/// A list in which nothing is for the machine of a proof, unless `nodeSelector` says that the profile is for others; the
+/// field path is relative to the profile.
+#[must_use]
+pub fn foreign_to(native: Architecture, spec: &ProfileSpec) -> Option<Finding> {
+    let listed = &spec.profile.architectures;
+    let first = *listed.first()?;
+    let label = spec.node_selector.get("kubernetes.io/arch").map(String::as_str);
+    let is_for_others = label.is_some() && label != native.node_label();
+    if is_for_others || listed.iter().any(|one| are_related(*one, native)) {
+        return None;
+    }
+    let selector = first.node_label().map_or_else(
+        || "nodeSelector".to_owned(),
+        |label| format!("nodeSelector kubernetes.io/arch: {label}"),
+    );
+    let message = format!(
+        "{native}, which is this machine's, is not listed, nor any other whose programs run here: libseccomp adds it to the \
+         filter all the same, and never uses the others; list it, or give the profile to other nodes, with {selector}"
+    );
+    Some(Finding::new(
+        Code::NativeNotListed,
+        field("architectures"),
+        message,
+    ))
+}
+
 pub(super) const FOREIGN: Rule = Rule {
     code: Code::ForeignArchitecture,
     check: foreign,
@@ -219,7 +249,7 @@ fn foreign(profile: &Profile, found: &mut Found) {
         .architectures
         .iter()
         .enumerate()
-        .find(|(_, other)| family(**other) != family(*first));
+        .find(|(_, other)| !are_related(**other, *first));
     if let Some((index, other)) = other {
         found.add(|| {
             let message = format!(

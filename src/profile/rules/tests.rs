@@ -613,6 +613,44 @@ fn every_architecture_belongs_to_one_family() {
 }
 
 #[test]
+fn a_list_for_other_machines_alone_is_told_unless_the_profile_is_given_to_those() {
+    use Architecture::{Aarch64, Arm, M68k, X32, X86, X86_64};
+    let told = |listed: &[Architecture], label: Option<&str>| {
+        let mut spec = spec(&good(), &[]);
+        spec.profile.architectures = listed.to_vec();
+        let labels = label.map(|label| ("kubernetes.io/arch".to_owned(), label.to_owned()));
+        spec.node_selector = labels.into_iter().collect();
+        foreign_to(X86_64, &spec).map(|finding| {
+            assert_eq!(
+                (finding.code, finding.field.as_str()),
+                (Code::NativeNotListed, "architectures")
+            );
+            finding.message
+        })
+    };
+    let message = told(&[Aarch64, Arm], None).unwrap();
+    assert!(message.starts_with("SCMP_ARCH_X86_64, "), "{message}");
+    assert!(
+        message.ends_with("with nodeSelector kubernetes.io/arch: arm64"),
+        "{message}"
+    );
+    assert!(told(&[M68k], None).unwrap().ends_with("with nodeSelector"));
+    assert!(told(&[Aarch64], Some("amd64")).is_some());
+    assert_eq!(told(&[Aarch64], Some("arm64")), None);
+    // Without a list the native one is meant; of what is related, a rule tells.
+    for listed in [
+        &[][..],
+        &[X86_64],
+        &[Aarch64, X86_64],
+        &[X86],
+        &[X32],
+        &[Aarch64, X86],
+    ] {
+        assert_eq!(told(listed, None), None, "{listed:?}");
+    }
+}
+
+#[test]
 fn risky_calls_are_told_by_kind_with_all_their_names() {
     let mut profile = good();
     profile.syscalls[0]
