@@ -13,8 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::filter::{libseccomp_version, native};
 use crate::profile::{
-    AcceptedBy, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile, ProfileSpec,
-    SourceProfile, foreign_to, listener_allowed, parse_spec, syscalls, unproven_architecture,
+    AcceptedBy, Affected, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile,
+    ProfileSpec, Software, SourceProfile, foreign_to, listener_allowed, parse_spec, syscalls,
+    unproven_architecture,
 };
 use crate::{startability, testload};
 use cache::Cache;
@@ -321,6 +322,10 @@ impl RefusedBy {
 /// Names that every libseccomp in use is expected to know, and the one at hand does not. The rules tell of newer
 /// names and of those that no system call has.
 fn ignored(unknown_names: &[String]) -> Option<Finding> {
+    const OLD: &[Affected] = &[Affected::before(
+        Software::Libseccomp,
+        syscalls::COMMON_LIBSECCOMP,
+    )];
     let is_common = |name: &&String| {
         syscalls::lookup(name).is_some_and(|call| call.is_known_to(syscalls::COMMON_LIBSECCOMP))
     };
@@ -332,7 +337,7 @@ fn ignored(unknown_names: &[String]) -> Option<Finding> {
             libseccomp_version(),
             names.join(", "),
         );
-        Finding::new(Code::NewerSyscall, FieldPath::root().key("syscalls"), message)
+        Finding::new(Code::NewerSyscall, FieldPath::root().key("syscalls"), message).affecting(OLD)
     })
 }
 
@@ -386,6 +391,8 @@ mod tests {
         assert_eq!(ignored(&names(&["mseal", "opne"])), None);
         let finding = ignored(&names(&["mseal", "close_range", "epoll_pwait2"])).unwrap();
         assert_eq!(finding.code, Code::NewerSyscall);
+        let affects: Vec<_> = finding.affects.iter().map(ToString::to_string).collect();
+        assert_eq!(affects, ["libseccomp before 2.5.2"]);
         assert!(
             finding
                 .message

@@ -57,7 +57,7 @@ impl From<&Condition> for LinuxSeccompArg {
 }
 
 /// Container managers under Kubernetes drop empty lists, so that a runtime sees them as absent: written that way
-/// from the start, a file means the same to all.
+/// from the start, a file means the same to all. (youki before 0.7 makes no rule of an entry whose `args` are `[]`.)
 fn list<T, U>(items: &[T], convert: impl Fn(&T) -> U) -> Option<Vec<U>> {
     (!items.is_empty()).then(|| items.iter().map(convert).collect())
 }

@@ -83,6 +83,21 @@ fn the_bytes_are_pinned() {
 }
 
 #[test]
+fn empty_lists_are_left_out_because_old_youkis_make_no_rule_of_empty_args() {
+    let read = |lists: &str| {
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ERRNO"{lists}, "syscalls": [{{"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": []}}]}}"#
+        );
+        Profile::from_canonical(text.as_bytes()).unwrap()
+    };
+    assert_eq!(text(&read("")), text(&small()));
+    assert_eq!(
+        text(&read(r#", "architectures": [], "flags": []"#)),
+        text(&small())
+    );
+}
+
+#[test]
 fn the_order_of_entries_is_kept() {
     let mut one = small();
     one.syscalls.push(Rule {
