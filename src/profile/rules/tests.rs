@@ -444,6 +444,10 @@ fn clone3_needs_an_answer_that_programs_know() {
                 .message
         };
         assert!(message(&profile).contains("but for runc"));
+        // The number before that of clone3.
+        profile.syscalls[0].names.push("pidfd_open".to_owned());
+        assert!(message(&profile).contains("but for runc"));
+        profile.syscalls[0].names.pop();
         profile.syscalls.push(entry(Action::Errno, &["close_range"]));
         assert!(message(&profile).contains("also on runc, because the profile names close_range"));
         profile.syscalls[1].names.push("clone3".to_owned());
@@ -557,6 +561,32 @@ fn every_architecture_belongs_to_one_family() {
         profile.architectures = vec![*first, *first];
         accepted(&profile, Code::ForeignArchitecture);
     }
+}
+
+#[test]
+fn what_one_kernel_runs_is_no_foreign_architecture_and_all_else_is() {
+    use Architecture::{Aarch64, Arm, Mips, Mips64, Mips64N32, Mipsel, Mipsel64, Mipsel64N32, Parisc};
+    use Architecture::{Parisc64, Ppc, Ppc64, Ppc64Le, S390, S390X, X32, X86, X86_64};
+    for family in [
+        &[X86_64, X86, X32][..],
+        &[Aarch64, Arm],
+        &[Mips64, Mips, Mips64N32],
+        &[Mipsel64, Mipsel, Mipsel64N32],
+        &[Ppc64, Ppc],
+        &[S390X, S390],
+        &[Parisc64, Parisc],
+    ] {
+        let mut profile = good();
+        profile.architectures = family.to_vec();
+        accepted(&profile, Code::ForeignArchitecture);
+        for other in Architecture::ALL.iter().filter(|other| !family.contains(other)) {
+            profile.architectures = vec![family[0], *other];
+            found(&profile, Code::ForeignArchitecture, "architectures[1]");
+        }
+    }
+    let mut profile = good();
+    profile.architectures = vec![Ppc64Le, Ppc64];
+    found(&profile, Code::ForeignArchitecture, "architectures[1]");
 }
 
 #[test]
