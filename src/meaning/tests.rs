@@ -571,7 +571,11 @@ fn conditions_that_multiply_without_end_are_given_up() {
         .collect();
     let profile = denying("", &entries.join(", "));
     let calls = resolve(&profile).unwrap();
-    assert_eq!(Meaning::of(&profile, &calls).err(), Some(TooComplex));
+    let finding = Meaning::of(&profile, &calls).err().unwrap().finding();
+    assert_eq!(
+        (finding.code, finding.field.as_str()),
+        (Code::TooComplex, "syscalls")
+    );
 }
 
 #[test]
