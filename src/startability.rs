@@ -5,15 +5,19 @@
 //! subject to the filter. Which calls that are depends on the runtime, its version, and `no_new_privs`: without it the
 //! filter must be loaded while the process still has its privileges, so earlier.
 //!
-//! The needs are data, measured by starting containers. Asked are the meanings of calls, so what is said is certain: a
-//! call that is denied for some arguments alone is not counted, unless runtimes are certain to pass those. Pure; knows `profile`, `meaning`, and of
-//! `filter` what it exports.
+//! The needs are data, measured by starting containers, and so are the arguments that runtimes pass. Asked are the
+//! meanings of calls: a start fails for certain if a need is denied whatever a runtime may pass. Where some of that is
+//! denied and it is not known whether the runtime passes it or gets over it, the start may fail, and that is said.
+//! Pure; knows `profile`, `meaning`, and of `filter` what it exports.
 
 mod answers;
+mod call;
 mod findings;
 mod needs;
+mod sites;
 
 pub use answers::{CallAnswer, StartAnswers, start_calls};
+pub use call::{Argument, Call, Site};
 pub use findings::findings;
 pub use needs::{PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS};
 
@@ -165,42 +169,133 @@ impl Need {
         Self { root: false, ..self }
     }
 
-    /// Whether a start of this user fails for want of it, where `denial` says how the filter denies a call, if it does
-    /// so for all arguments.
-    pub fn fails(&self, uid: u32, denial: impl Fn(&str) -> Denials) -> bool {
-        (self.root || uid != 0)
-            && self
-                .calls
-                .iter()
-                .all(|(name, fatal)| denial(name).is_some_of(*fatal))
+    /// What becomes of a start of this user, as far as it depends on this. `end` says what would become of it if
+    /// nothing but the answers to this call counted, of which these are fatal.
+    pub fn end(&self, uid: u32, end: impl Fn(&'static str, Denials) -> End) -> End {
+        if !self.root && uid == 0 {
+            return End::Starts;
+        }
+        let ends = self.calls.iter().map(|(name, fatal)| end(name, *fatal));
+        ends.min().unwrap_or(End::Starts)
     }
 }
 
-/// What one version of a runtime needs, as seen by starting it.
+/// What becomes of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// It succeeds.
+    Starts,
+    /// It fails if the runtime passes what the filter denies, and does not get over that.
+    Perhaps,
+    /// It fails.
+    Fails,
+}
+
+/// What one version of a runtime needs.
 #[derive(Debug, Clone, Copy)]
 pub struct StartNeeds {
     /// The runtime.
     pub runtime: Software,
-    /// The version that was measured.
+    /// The version that was measured or traced.
     pub version: &'static str,
     /// The versions that are taken to need the same. Those between two that were measured are taken to need what
     /// either does.
     pub versions: Affected,
-    /// Kubernetes' `allowPrivilegeEscalation: false`.
-    pub no_new_privs: bool,
-    /// Each of them.
-    pub needs: &'static [Need],
+    /// How it is known.
+    pub evidence: Evidence,
+    /// Of containers with Kubernetes' `allowPrivilegeEscalation: false`.
+    pub with_no_new_privs: Start,
+    /// Of others.
+    pub without_no_new_privs: Start,
+}
+
+/// How it is known what a runtime needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Containers were started by it, under filters that deny one call or two.
+    Started,
+    /// Its calls were traced. What an older version was measured to need it is taken to need, too.
+    Traced,
+}
+
+/// What starts need of one kind, in lists so that what is common to several is there once.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    needs: &'static [&'static [Need]],
+    sites: &'static [&'static [Site]],
 }
 
 impl StartNeeds {
-    /// Those for want of which a start of this user fails.
-    pub fn missing(&self, uid: u32, denial: impl Fn(&str) -> Denials) -> impl Iterator<Item = &Need> {
-        self.needs.iter().filter(move |need| need.fails(uid, &denial))
+    /// Of one kind of start.
+    #[must_use]
+    pub const fn start(&self, no_new_privs: bool) -> &Start {
+        if no_new_privs {
+            &self.with_no_new_privs
+        } else {
+            &self.without_no_new_privs
+        }
+    }
+}
+
+impl Start {
+    /// Each of its needs.
+    pub fn needs(&self) -> impl Iterator<Item = &'static Need> + use<> {
+        self.needs.iter().copied().flatten()
+    }
+
+    /// Every call that is made and of which something is known.
+    pub fn sites(&self) -> impl Iterator<Item = &'static Site> + use<> {
+        self.sites.iter().copied().flatten()
+    }
+
+    /// The needs for want of which a start of this user fails, where `denial` says how the filter denies a call, if it
+    /// does so whatever the arguments.
+    pub fn missing(&self, uid: u32, denial: impl Fn(&str) -> Denials) -> impl Iterator<Item = &'static Need> {
+        let end = move |name: &'static str, fatal| {
+            if denial(name).is_some_of(fatal) {
+                End::Fails
+            } else {
+                End::Starts
+            }
+        };
+        self.needs().filter(move |need| need.end(uid, &end) == End::Fails)
+    }
+
+    /// What becomes of a start as far as it depends on this call, of whose denials these are fatal.
+    #[must_use]
+    pub fn end(&self, name: &'static str, fatal: Denials, answer: impl Fn(Call) -> CallAnswer) -> End {
+        let mut sites: Vec<Site> = self
+            .sites()
+            .filter(|site| site.call.name == name)
+            .copied()
+            .collect();
+        if sites.is_empty() {
+            sites.push(Site::new(name, &[]));
+        }
+        let answers: Vec<_> = sites.iter().map(|site| (site, answer(site.call))).collect();
+        let fails = |answer: &CallAnswer| answer.always_denied().is_some_of(fatal);
+        // Death is never got over. With an answer that is, the runtime may go another way and never come to the others.
+        let decides = |(site, answer): &(&Site, CallAnswer)| {
+            let is_decided = site.decides && !answer.denials.intersects(Denials::ZERO);
+            fails(answer) && (is_decided || answer.denials == Denials::KILL)
+        };
+        let is_plain = |answer: &CallAnswer| fails(answer) || answer.denials.is_empty();
+        if answers.iter().all(|(_, answer)| fails(answer))
+            || (answers.iter().any(decides) && answers.iter().all(|(_, answer)| is_plain(answer)))
+        {
+            End::Fails
+        } else if answers.iter().any(|(_, answer)| answer.denials.intersects(fatal)) {
+            End::Perhaps
+        } else {
+            End::Starts
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn without(denied: &'static [(&'static str, Denials)]) -> impl Fn(&str) -> Denials {
@@ -212,27 +307,35 @@ mod tests {
         }
     }
 
-    fn needs_of(runtime: &str, no_new_privs: bool) -> &'static StartNeeds {
-        START_NEEDS
-            .iter()
-            .find(|needs| needs.runtime.as_str() == runtime && needs.no_new_privs == no_new_privs)
-            .unwrap()
+    fn needs_of(runtime: &str, no_new_privs: bool) -> &'static Start {
+        let mut all = START_NEEDS.iter();
+        let needs = all.find(|needs| needs.runtime.as_str() == runtime).unwrap();
+        needs.start(no_new_privs)
+    }
+
+    /// Each of them, with its runtime and whether it is with `no_new_privs`.
+    fn starts() -> impl Iterator<Item = (String, bool, &'static Start)> {
+        START_NEEDS.iter().flat_map(|needs| {
+            [true, false].map(|no_new_privs| {
+                let runtime = format!("{} {}", needs.runtime.as_str(), needs.version);
+                (runtime, no_new_privs, needs.start(no_new_privs))
+            })
+        })
     }
 
     #[test]
     fn nothing_is_missing_where_nothing_is_denied() {
-        for needs in START_NEEDS {
-            assert_eq!(needs.missing(1000, |_| Denials::NONE).count(), 0, "{needs:?}");
+        for (runtime, _, start) in starts() {
+            assert_eq!(start.missing(1000, |_| Denials::NONE).count(), 0, "{runtime}");
         }
     }
 
     #[test]
     fn the_portable_calls_are_enough_for_every_runtime_whatever_the_others_get() {
-        for needs in START_NEEDS {
+        for (runtime, no_new_privs, start) in starts() {
             for (denial, name) in Denials::NAMED {
                 let allowed = |call: &&str| PORTABLE_START.contains(call);
-                let privileged =
-                    |call: &&str| !needs.no_new_privs && PORTABLE_START_PRIVILEGED.contains(call);
+                let privileged = |call: &&str| !no_new_privs && PORTABLE_START_PRIVILEGED.contains(call);
                 let answer = |call: &str| {
                     if allowed(&call) || privileged(&call) {
                         Denials::NONE
@@ -240,12 +343,8 @@ mod tests {
                         denial
                     }
                 };
-                let missing: Vec<&Need> = needs.missing(1000, answer).collect();
-                assert!(
-                    missing.is_empty(),
-                    "{} under {name}: {missing:?}",
-                    needs.runtime.as_str()
-                );
+                let missing: Vec<&Need> = start.missing(1000, answer).collect();
+                assert!(missing.is_empty(), "{runtime} under {name}: {missing:?}");
             }
         }
     }
@@ -291,11 +390,9 @@ mod tests {
 
     #[test]
     fn what_fails_with_no_new_privs_fails_without() {
-        let calls: Vec<&str> = start_calls().collect();
-        let pairs = START_NEEDS.chunks(2).map(|pair| (&pair[0], &pair[1]));
-        for (with, without) in pairs {
-            assert_eq!((with.runtime, with.version), (without.runtime, without.version));
-            assert!(with.no_new_privs && !without.no_new_privs);
+        let calls: BTreeSet<&str> = start_calls().map(|call| call.name).collect();
+        for needs in START_NEEDS {
+            let [with, without] = [true, false].map(|no_new_privs| needs.start(no_new_privs));
             for one in &calls {
                 for other in &calls {
                     for (denials, _) in Denials::NAMED {
@@ -306,12 +403,12 @@ mod tests {
                                 Denials::NONE
                             }
                         };
-                        let fails = |needs: &StartNeeds| needs.missing(0, denial).any(|need| need.always);
+                        let fails = |start: &Start| start.missing(0, denial).any(|need| need.always);
                         assert!(
                             !fails(with) || fails(without),
                             "{} {}: {one}, {other}: {denials}",
-                            with.runtime.as_str(),
-                            with.version
+                            needs.runtime.as_str(),
+                            needs.version
                         );
                     }
                 }
@@ -321,22 +418,85 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_and_say_nothing_twice() {
-        for needs in START_NEEDS {
-            let calls: Vec<_> = needs.needs.iter().map(|need| need.calls[0].0).collect();
-            assert!(
-                calls.is_sorted(),
-                "{} {}: {calls:?}",
-                needs.runtime.as_str(),
-                needs.version
-            );
+        for (runtime, no_new_privs, start) in starts() {
+            for list in start.needs {
+                let calls: Vec<_> = list.iter().map(|need| need.calls[0].0).collect();
+                assert!(calls.is_sorted(), "{runtime}: {calls:?}");
+            }
+            for list in start.sites {
+                let names: Vec<_> = list.iter().map(|site| site.call.name).collect();
+                assert!(names.is_sorted(), "{runtime}: {names:?}");
+            }
+            let needs: Vec<_> = start.needs().collect();
+            assert!(!no_new_privs || needs.iter().all(|need| need.root));
+            for (index, site) in start.sites().enumerate() {
+                let is_needed = |need: &&Need| need.calls.iter().any(|(name, _)| *name == site.call.name);
+                assert!(
+                    needs.iter().copied().any(|need| is_needed(&need)),
+                    "{runtime}: {}",
+                    site.call
+                );
+                let is_same = |other: &&Site| other.call == site.call;
+                assert!(
+                    !start.sites().skip(index + 1).any(|other| is_same(&other)),
+                    "{runtime}: {}",
+                    site.call
+                );
+            }
         }
-        let restricted = START_NEEDS.iter().filter(|needs| needs.no_new_privs);
-        assert!(restricted.flat_map(|needs| needs.needs).all(|need| need.root));
         assert!(PORTABLE_START.is_sorted() && PORTABLE_START_PRIVILEGED.is_sorted());
         assert!(
             !PORTABLE_START
                 .iter()
                 .any(|call| PORTABLE_START_PRIVILEGED.contains(call))
         );
+    }
+
+    /// What becomes of a start that passes two things to `openat`, both errnos fatal.
+    fn of_two(decides: bool, answers: [CallAnswer; 2]) -> End {
+        const FIRST: Call = Call {
+            name: "openat",
+            arguments: &[Argument::Is(1)],
+        };
+        const SITES: [Site; 2] = [
+            Site::new("openat", &[Argument::Is(1)]),
+            Site::new("openat", &[Argument::Is(2)]),
+        ];
+        const DECIDING: [Site; 2] = [SITES[0].decides(), SITES[1]];
+        let start = Start {
+            needs: &[],
+            sites: if decides { &[&DECIDING] } else { &[&SITES] },
+        };
+        start.end("openat", Denials::EPERM | Denials::KILL, |call| {
+            answers[usize::from(call != FIRST)]
+        })
+    }
+
+    #[test]
+    fn a_start_fails_if_all_that_a_runtime_passes_to_a_call_is_denied_or_some_of_it_by_death() {
+        let always = |denials| CallAnswer {
+            denials,
+            is_always_denied: true,
+            ..CallAnswer::default()
+        };
+        let through = CallAnswer::default();
+        let sometimes = CallAnswer {
+            denials: Denials::EPERM,
+            ..through
+        };
+        let [eperm, killed, other] = [Denials::EPERM, Denials::KILL, Denials::OTHER].map(always);
+        assert_eq!(of_two(false, [through, through]), End::Starts);
+        assert_eq!(of_two(false, [eperm, eperm]), End::Fails);
+        assert_eq!(of_two(false, [eperm, killed]), End::Fails);
+        assert_eq!(of_two(false, [killed, through]), End::Fails);
+        // Whether it gets over that is known where it decides.
+        assert_eq!(of_two(false, [eperm, through]), End::Perhaps);
+        assert_eq!(of_two(true, [eperm, through]), End::Fails);
+        assert_eq!(of_two(true, [through, eperm]), End::Perhaps);
+        // Whether it passes that is not known.
+        assert_eq!(of_two(true, [sometimes, through]), End::Perhaps);
+        // That it gets over.
+        assert_eq!(of_two(true, [other, other]), End::Starts);
+        assert_eq!(of_two(true, [other, killed]), End::Perhaps);
     }
 }

@@ -8,11 +8,12 @@
 #[path = "testload/fork_server.rs"]
 mod fork_server;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use callgate::profile::{Class, Code, Digest, SourceDocument, SourceProfile, read};
+use callgate::profile::{Class, Code, Digest, SourceDocument, SourceProfile, explain, read, syscalls};
 use callgate::proof::{Prover, RefusedBy, Verdict};
 use callgate::testload::Limits;
 use fork_server::{PATIENCE, PROGRAM, kill, start_program};
@@ -273,6 +274,72 @@ async fn what_a_filter_answers_to_a_start_comes_out_of_the_child_and_is_told_for
         assert!(told(Code::StartFails, "runc then hangs"));
         assert!(told(Code::StartFails, "youki cannot start"));
         assert!(told(Code::NeedsNoNewPrivs, "crun can start"));
+    }
+}
+
+/// The names of system calls in the cure that the reference has for a code.
+fn calls_of_the_cure(code: Code) -> Vec<String> {
+    let text = explain(code);
+    // Words of the language that are calls as well stand before the list.
+    let start = text.rfind(": ").unwrap();
+    let list = text[start..].split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    list.filter(|word| syscalls::lookup(word).is_some())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_profile_to_which_the_cure_is_applied_is_valid_and_has_that_finding_no_more() {
+    let bench = Bench::new(&[]);
+    let portable = calls_of_the_cure(Code::CannotStart);
+    let more = calls_of_the_cure(Code::NeedsNoNewPrivs);
+    assert!(portable.len() > 30 && more.len() > 10, "{portable:?} {more:?}");
+    let both = [portable.clone(), more].concat();
+    for action in [
+        "SCMP_ACT_ERRNO",
+        "SCMP_ACT_KILL_PROCESS",
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_TRAP",
+    ] {
+        let list = |names: &[String]| json!({"defaultAction": action, "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]});
+        let minimal = ["close".to_owned(), "execve".to_owned()];
+        for (code, example, cure) in [
+            (Code::CannotStart, &minimal[..1], &portable),
+            (Code::StartFails, &minimal, &portable),
+            (Code::NeedsNoNewPrivs, &minimal, &both),
+            (Code::NeedsNoNewPrivs, &portable, &both),
+        ] {
+            // As a list, and as the message says it, one finding after the other.
+            let told = |verdict: Verdict| -> Option<String> {
+                let findings = match verdict {
+                    Verdict::Valid(proven) => proven.findings.iter().cloned().collect::<Vec<_>>(),
+                    Verdict::Invalid(refused) => refused.findings.iter().cloned().collect(),
+                    Verdict::Unknown(reason) => panic!("{reason}"),
+                };
+                let mut all = findings.into_iter().filter(|finding| finding.code == code);
+                all.next().map(|finding| finding.message)
+            };
+            let mut message = told(bench.prove(&list(example)).await);
+            assert!(message.is_some(), "{action}: {code} is not found");
+            let cured = [example.to_vec(), cure.clone()].concat();
+            let cured: BTreeSet<String> = cured.into_iter().collect();
+            let cured: Vec<String> = cured.into_iter().collect();
+            let verdict = bench.prove(&list(&cured)).await;
+            assert!(matches!(verdict, Verdict::Valid(_)), "{action}: {code}");
+            assert_eq!(told(verdict), None, "{action}: {code}");
+
+            let mut names: BTreeSet<String> = example.iter().cloned().collect();
+            for _ in 0..20 {
+                let Some(text) = message else { break };
+                let (before, _) = text.split_once(", which the profile denies").unwrap();
+                let (_, denied) = before.rsplit_once("needs ").unwrap();
+                let count = names.len();
+                names.extend(denied.split(", ").map(str::to_owned));
+                assert!(names.len() > count, "{text}");
+                message = told(bench.prove(&list(&Vec::from_iter(names.clone()))).await);
+            }
+            assert_eq!(message, None, "{action}: {code}, {names:?}");
+        }
     }
 }
 

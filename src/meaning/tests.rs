@@ -604,3 +604,68 @@ fn as_many_values_as_a_filter_holds_are_proven() {
         assert!(program.len() > 4_000, "{}", program.len());
     }
 }
+
+/// The names of the tests that `docs/semantics.md` names for one of its sentences, each with its file.
+fn tests_named_by(sentence: &str) -> Vec<(&str, &str)> {
+    let is_path = |word: &str| word.ends_with(".rs");
+    let is_test = |word: &str| {
+        word.matches('_').count() > 2
+            && !word.contains(|c: char| !(c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()))
+    };
+    let mut named = Vec::new();
+    // What is in one file stands together, and the file behind it.
+    for group in sentence.split(';') {
+        let words: Vec<&str> = group.split('`').skip(1).step_by(2).collect();
+        let file = words.iter().copied().find(|word| is_path(word));
+        let tests = words.iter().copied().filter(|word| is_test(word));
+        named.extend(tests.map(|test| (test, file.unwrap_or("src/meaning/tests.rs"))));
+    }
+    named
+}
+
+#[test]
+fn every_sentence_of_the_reference_names_a_test_that_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/semantics.md")).unwrap();
+    // A sentence begins a line with its number, and has its own until the next one or a heading.
+    let mut sentences: Vec<(usize, String)> = Vec::new();
+    let mut is_open = false;
+    for line in page.lines() {
+        let number = line.split_once(". ").and_then(|(number, _)| number.parse().ok());
+        if let Some(number) = number {
+            sentences.push((number, String::new()));
+            is_open = true;
+        } else if line.starts_with('#') {
+            is_open = false;
+        }
+        if let Some((_, text)) = sentences.last_mut().filter(|_| is_open) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    let numbers: Vec<usize> = sentences.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+    assert!(numbers.len() > 15);
+    for (number, sentence) in &sentences {
+        let named = tests_named_by(sentence);
+        let by_rule = sentence
+            .split_once("(rule `")
+            .and_then(|(_, rest)| rest.split_once('`'));
+        if let Some((code, _)) = by_rule {
+            assert!(
+                Code::ALL.iter().any(|one| one.as_str() == code),
+                "{number}: no rule {code}"
+            );
+        }
+        let is_held = !named.is_empty() || by_rule.is_some() || sentence.contains("(the same test)");
+        assert_eq!(is_held, ![1, 4].contains(number), "sentence {number}");
+        for (test, file) in named {
+            let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+            let is_there = text.split("#[test]").skip(1).any(|after| {
+                let head = after.split_once('{').map_or("", |(head, _)| head);
+                head.contains(&format!("fn {test}("))
+            });
+            assert!(is_there, "sentence {number} names {test}, which is not in {file}");
+        }
+    }
+}

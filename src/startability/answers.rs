@@ -2,56 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Denials, START_NEEDS};
+use super::{Call, Denials, START_NEEDS, Start};
 use crate::filter::{Answer, ArchitectureCalls};
 use crate::meaning::Meaning;
-use crate::profile::{Action, Condition, Operator, Profile, syscalls};
+use crate::profile::{Action, Profile, syscalls};
 
 /// Go's runtime ends itself by it; without it a start that fails hangs.
 const EXIT: &str = "exit_group";
 
-/// The names of all calls that matter to a start, in order, each once.
-pub fn start_calls() -> impl Iterator<Item = &'static str> {
-    let needs = START_NEEDS.iter().flat_map(|needs| needs.needs);
-    let calls = needs.flat_map(|need| need.calls).map(|(name, _)| *name);
-    calls.chain([EXIT]).collect::<BTreeSet<_>>().into_iter()
+/// All calls that matter to a start, in order, each once: of each name the one with whatever arguments, and those that
+/// runtimes make.
+pub fn start_calls() -> impl Iterator<Item = Call> {
+    let starts = || {
+        START_NEEDS
+            .iter()
+            .flat_map(|needs| [true, false].map(|no_new_privs| needs.start(no_new_privs)))
+    };
+    let needs = starts().flat_map(Start::needs).flat_map(|need| need.calls);
+    let names = needs.map(|(name, _)| *name).chain([EXIT]).map(Call::any);
+    let made = starts().flat_map(Start::sites).map(|site| site.call);
+    names.chain(made).collect::<BTreeSet<_>>().into_iter()
 }
 
-/// What runtimes are certain to pass to a call during a start.
-///
-/// Their descriptors are those that they opened, so above the three standard ones; what they pass a pointer for lies
-/// between the first page (`vm.mmap_min_addr`) and the end of user space; and without `no_new_privs` all of them drop
-/// capabilities from the bounding set.
-fn arguments(name: &str) -> Vec<Condition> {
-    const PR_CAPBSET_DROP: u64 = 24;
-    let compare = |index, op, value| Condition {
-        index,
-        value,
-        value_two: None,
-        op,
-    };
-    let between = |index, [least, most]: [u64; 2]| {
-        [
-            compare(index, Operator::GreaterOrEqual, least),
-            compare(index, Operator::LessOrEqual, most),
-        ]
-    };
-    let (descriptor, pointer) = ([3, 1 << 20], [1 << 16, (1 << 47) - 1]);
-    match name {
-        "close" => between(0, descriptor).to_vec(),
-        "write" => [between(0, descriptor), between(1, pointer)].concat(),
-        "capget" | "capset" => [between(0, pointer), between(1, pointer)].concat(),
-        "execve" => [between(0, pointer), between(1, pointer), between(2, pointer)].concat(),
-        "prctl" => vec![compare(0, Operator::Equal, PR_CAPBSET_DROP)],
-        _ => Vec::new(),
-    }
-}
-
-/// What becomes of one call, whatever its arguments, as far as those of runtimes are not known.
+/// What becomes of one call, for all the arguments that it may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallAnswer {
-    /// In which ways it is denied; none if it is let through for some arguments.
+    /// In which ways it is denied, for some arguments.
     pub denials: Denials,
+    /// Whether no arguments let it through.
+    pub is_always_denied: bool,
     /// Whether the kernel ends the thread and leaves the process, for some arguments.
     pub kills_thread: bool,
     /// Whether a listener is asked, for some arguments.
@@ -65,20 +44,29 @@ impl CallAnswer {
     /// From all answers that a filter gives to a call.
     #[must_use]
     pub fn new(answers: impl Iterator<Item = Answer>) -> Self {
-        let mut all = Self::default();
-        let mut lets_through = false;
+        let mut all = Self {
+            is_always_denied: true,
+            ..Self::default()
+        };
         for answer in answers {
             all.kills_thread |= answer == Answer::KILL_THREAD;
             all.asks_listener |= answer.asks_listener();
             match denial(answer) {
                 Some(denial) => all.denials = all.denials | denial,
-                None => lets_through = true,
+                None => all.is_always_denied = false,
             }
         }
-        if lets_through {
-            all.denials = Denials::NONE;
-        }
         all
+    }
+
+    /// In which ways it is denied if no arguments let it through; otherwise none.
+    #[must_use]
+    pub const fn always_denied(self) -> Denials {
+        if self.is_always_denied {
+            self.denials
+        } else {
+            Denials::NONE
+        }
     }
 }
 
@@ -96,38 +84,20 @@ fn denial(answer: Answer) -> Option<Denials> {
     }
 }
 
-/// What a profile answers to the calls of a start, by name: those that are not simply let through.
+/// What a profile answers to the calls of a start: to those that are not simply let through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StartAnswers(BTreeMap<&'static str, CallAnswer>);
+pub struct StartAnswers(BTreeMap<Call, CallAnswer>);
 
 impl StartAnswers {
     /// Of a profile on the architecture of these calls, the native one.
     #[must_use]
     pub fn of(profile: &Profile, calls: &ArchitectureCalls, meaning: &mut Meaning<'_>) -> Self {
-        let architecture = calls.architecture;
-        let has_stub = !matches!(
-            profile.default_action,
-            Action::Allow | Action::Log | Action::Trace
-        );
-        let highest = calls.calls.keys().next_back().copied().filter(|_| has_stub);
-        Self::new(|name| {
-            let number = syscalls::lookup(name).and_then(|call| call.number(architecture));
-            let Some(number) = number else {
-                return CallAnswer::default();
-            };
-            let answers = meaning
-                .answers(architecture, number, &arguments(name))
-                .unwrap_or_default();
-            CallAnswer {
-                is_unknown_to_runc: highest.is_some_and(|highest| number > highest),
-                ..CallAnswer::new(answers.into_iter())
-            }
-        })
+        Self::new(|call| answer(profile, calls, meaning, call))
     }
 
     /// Of each call of [`start_calls`] its answer.
-    pub fn new(mut answer: impl FnMut(&'static str) -> CallAnswer) -> Self {
-        let answers = start_calls().map(|name| (name, answer(name)));
+    pub fn new(mut answer: impl FnMut(Call) -> CallAnswer) -> Self {
+        let answers = start_calls().map(|call| (call, answer(call)));
         Self(
             answers
                 .filter(|(_, answer)| *answer != CallAnswer::default())
@@ -135,25 +105,51 @@ impl StartAnswers {
         )
     }
 
-    /// What becomes of a call.
+    /// What becomes of a call, one of [`start_calls`].
     #[must_use]
-    pub fn get(&self, name: &str) -> CallAnswer {
-        self.0.get(name).copied().unwrap_or_default()
+    pub fn get(&self, call: Call) -> CallAnswer {
+        self.0.get(&call).copied().unwrap_or_default()
     }
 
     /// Whether Go's runtime tries to end itself and cannot. One that is killed for it has ended.
     pub(super) fn survives_exit(&self) -> bool {
-        self.get(EXIT).denials.is_some_of(Denials::ERRNO | Denials::ZERO)
+        let denials = self.get(Call::any(EXIT)).always_denied();
+        denials.is_some_of(Denials::ERRNO | Denials::ZERO)
     }
 
     /// Those that are not simply let through.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, CallAnswer)> {
-        self.0.iter().map(|(name, answer)| (*name, *answer))
+    pub fn iter(&self) -> impl Iterator<Item = (Call, CallAnswer)> {
+        self.0.iter().map(|(call, answer)| (*call, *answer))
+    }
+}
+
+fn answer(profile: &Profile, calls: &ArchitectureCalls, meaning: &mut Meaning<'_>, call: Call) -> CallAnswer {
+    let architecture = calls.architecture;
+    let has_stub = !matches!(
+        profile.default_action,
+        Action::Allow | Action::Log | Action::Trace
+    );
+    let highest = calls.calls.keys().next_back().copied().filter(|_| has_stub);
+    let number = syscalls::lookup(call.name).and_then(|known| known.number(architecture));
+    let answers = number.and_then(|number| {
+        let answers = meaning.answers(architecture, number, &[])?;
+        // Most profiles ask nothing of the arguments of these calls.
+        let is_decided = answers.len() == 1 || call.arguments.is_empty();
+        let within = (!is_decided).then(|| meaning.answers(architecture, number, &call.conditions()));
+        Some((number, within.unwrap_or(Some(answers))?))
+    });
+    let Some((number, answers)) = answers else {
+        return CallAnswer::default();
+    };
+    CallAnswer {
+        is_unknown_to_runc: highest.is_some_and(|highest| number > highest),
+        ..CallAnswer::new(answers.into_iter())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Argument;
     use super::*;
     use crate::filter::resolve;
     use crate::profile::Errno;
@@ -167,14 +163,15 @@ mod tests {
 
     #[test]
     fn a_call_is_denied_if_no_argument_lets_it_through() {
-        assert_eq!(of(&[(Action::Errno, None)]).denials, Denials::EPERM);
+        assert_eq!(of(&[(Action::Errno, None)]).always_denied(), Denials::EPERM);
         assert_eq!(
-            of(&[(Action::Errno, Some(38)), (Action::Trap, None)]).denials,
+            of(&[(Action::Errno, Some(38)), (Action::Trap, None)]).always_denied(),
             Denials::ENOSYS | Denials::KILL
         );
         for through in [Action::Allow, Action::Log, Action::Notify] {
             let answer = of(&[(Action::KillProcess, None), (through, None)]);
-            assert_eq!(answer.denials, Denials::NONE, "{through}");
+            assert_eq!(answer.always_denied(), Denials::NONE, "{through}");
+            assert_eq!(answer.denials, Denials::KILL, "{through}");
         }
         assert_eq!(of(&[(Action::Allow, None)]), CallAnswer::default());
     }
@@ -207,43 +204,66 @@ mod tests {
             ))
         };
         let answers = list("SCMP_ACT_ERRNO", "openat2");
-        assert!(!answers.get("openat2").is_unknown_to_runc);
-        assert!(!answers.get("close_range").is_unknown_to_runc);
-        assert!(answers.get("faccessat2").is_unknown_to_runc);
+        assert!(!answers.get(Call::any("openat2")).is_unknown_to_runc);
+        assert!(!answers.get(Call::any("close_range")).is_unknown_to_runc);
+        assert!(answers.get(Call::any("faccessat2")).is_unknown_to_runc);
         assert!(
             list("SCMP_ACT_KILL_PROCESS", "statx")
-                .get("openat2")
+                .get(Call::any("openat2"))
                 .is_unknown_to_runc
         );
-        assert!(!list("SCMP_ACT_TRACE", "statx").get("openat2").is_unknown_to_runc);
-        assert!(!list("SCMP_ACT_ALLOW", "statx").get("openat2").is_unknown_to_runc);
+        assert!(
+            !list("SCMP_ACT_TRACE", "statx")
+                .get(Call::any("openat2"))
+                .is_unknown_to_runc
+        );
+        assert!(
+            !list("SCMP_ACT_ALLOW", "statx")
+                .get(Call::any("openat2"))
+                .is_unknown_to_runc
+        );
     }
 
     #[test]
     fn of_a_condition_counts_what_runtimes_are_certain_to_pass() {
-        let denying = |name: &str, op: &str, index: u8, value: u64| {
+        const FILE: Call = Call {
+            name: "openat",
+            arguments: &[Argument::Descriptor, Argument::Address, Argument::Is(0x80000)],
+        };
+        let denials = |op: &str, index: u8, value: u64| {
             let text = format!(
-                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["{name}"], "action": "SCMP_ACT_ERRNO",
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["openat"], "action": "SCMP_ACT_ERRNO",
                     "args": [{{"index": {index}, "op": "SCMP_CMP_{op}", "value": {value}}}]}}]}}"#
             );
-            !read(&text).get(name).denials.is_empty()
+            let profile = Profile::from_canonical(text.as_bytes()).unwrap();
+            let calls = resolve(&profile).unwrap();
+            let answer = answer(
+                &profile,
+                &calls[0],
+                &mut Meaning::of(&profile, &calls).unwrap(),
+                FILE,
+            );
+            (!answer.always_denied().is_empty(), !answer.denials.is_empty())
         };
-        assert!(denying("execve", "NE", 0, 0));
-        assert!(denying("execve", "GT", 2, 0));
-        assert!(!denying("execve", "EQ", 2, 0));
-        assert!(denying("close", "GT", 0, 2));
-        assert!(!denying("close", "GT", 0, 3));
-        assert!(denying("write", "GE", 0, 3));
-        assert!(denying("capset", "NE", 0, 0));
-        assert!(denying("prctl", "EQ", 0, 24) && !denying("prctl", "EQ", 0, 15));
-        // Of other calls nothing is certain.
-        assert!(!denying("openat", "GT", 0, 2));
+        let (always, perhaps, never) = ((true, true), (false, true), (false, false));
+        assert_eq!(denials("NE", 2, 0), always);
+        assert_eq!(denials("EQ", 2, 0x80000), always);
+        assert_eq!(denials("EQ", 2, 0x80001), never);
+        assert_eq!(denials("GT", 0, 2), always);
+        assert_eq!(denials("GT", 0, 3), perhaps);
+        assert_eq!(denials("LE", 0, 2), never);
+        assert_eq!(denials("NE", 1, 0), always);
+        assert_eq!(denials("GT", 1, 1 << 20), perhaps);
+        assert_eq!(denials("EQ", 3, 0), perhaps);
     }
 
     #[test]
     fn calls_of_a_start_are_sorted_and_each_is_there_once() {
         let calls: Vec<_> = start_calls().collect();
         assert!(calls.is_sorted_by(|one, other| one < other), "{calls:?}");
-        assert!(calls.contains(&"execve") && calls.contains(&EXIT));
+        assert!(calls.contains(&Call::any("execve")) && calls.contains(&Call::any(EXIT)));
+        // As words they are told apart, too: so do they travel.
+        let words: BTreeSet<String> = calls.iter().map(ToString::to_string).collect();
+        assert_eq!(words.len(), calls.len());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Denials, Need, START_NEEDS, StartAnswers, StartNeeds};
+use super::{Call, CallAnswer, Denials, End, Need, START_NEEDS, Start, StartAnswers, StartNeeds};
 use crate::filter::native;
 use crate::profile::{Affected, Code, FieldPath, Finding, Profile, Software};
 
@@ -13,27 +13,28 @@ enum Kind {
     Never,
     /// Some starts fail.
     NowAndThen,
-    /// With `no_new_privs` alone; for ordinary users alone or for root, too.
+    /// It is not known whether any fails.
+    Perhaps,
+    /// Without `no_new_privs` none starts, of ordinary users alone or of root, too.
     WithNoNewPrivs { root: bool },
+    /// Without `no_new_privs` it is not known whether any fails.
+    PerhapsWithNoNewPrivs,
 }
 
-/// That of one version, for want of these calls; `None` where all is well.
-type Starts = Option<(Kind, Vec<&'static Need>)>;
+/// That of one version, and for want of which calls.
+struct Row {
+    needs: &'static StartNeeds,
+    starts: Vec<(Kind, Vec<&'static Need>)>,
+}
 
 /// What a profile's answers mean for the start of containers. Field paths are relative to the profile.
 ///
-/// Invalid if neither runc nor crun can start any; otherwise a finding for each runtime that cannot, or only with
-/// `no_new_privs`.
+/// Invalid if neither runc nor crun can start any; otherwise a finding for each runtime that cannot or perhaps cannot,
+/// or only with `no_new_privs`.
 #[must_use]
 pub fn findings(profile: &Profile, answers: &StartAnswers) -> Vec<Finding> {
     let judge = Judge { profile, answers };
-    let rows: Vec<(&StartNeeds, Starts)> = START_NEEDS
-        .chunks(2)
-        .filter_map(|pair| match pair {
-            [with, without] => Some((with, judge.starts(with, without))),
-            _ => None,
-        })
-        .collect();
+    let rows: Vec<Row> = START_NEEDS.iter().map(|needs| judge.row(needs)).collect();
     let mut findings = match judge.nowhere(&rows) {
         Some(finding) => vec![finding],
         None => judge.somewhere(&rows),
@@ -48,30 +49,65 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn starts(&self, with: &'static StartNeeds, without: &'static StartNeeds) -> Starts {
-        let missing = |needs: &'static StartNeeds, uid| -> Vec<&'static Need> {
-            needs.missing(uid, |name| self.denials(needs, name)).collect()
+    fn row(&self, needs: &'static StartNeeds) -> Row {
+        let mut row = Row {
+            needs,
+            starts: Vec::new(),
         };
-        let badly = missing(with, 0);
+        let denied = |no_new_privs, uid, end| -> Vec<&'static Need> {
+            let start = needs.start(no_new_privs);
+            let denied = start
+                .needs()
+                .filter(|need| self.end(needs, start, need, uid) == end);
+            denied.collect()
+        };
+        let badly = denied(true, 0, End::Fails);
         let always: Vec<_> = badly.iter().copied().filter(|need| need.always).collect();
         if !always.is_empty() {
-            return Some((Kind::Never, always));
+            row.starts.push((Kind::Never, always));
+            return row;
         }
         if !badly.is_empty() {
-            return Some((Kind::NowAndThen, badly));
+            row.starts.push((Kind::NowAndThen, badly));
+            return row;
         }
-        let [root, ordinary] = [0, 1000].map(|uid| missing(without, uid));
-        let root = !root.is_empty();
-        (!ordinary.is_empty()).then_some((Kind::WithNoNewPrivs { root }, ordinary))
+        let mut perhaps = denied(true, 0, End::Perhaps);
+        let ordinary = denied(false, 1000, End::Fails);
+        if !perhaps.is_empty() {
+            row.starts.push((Kind::Perhaps, perhaps.clone()));
+        }
+        if !ordinary.is_empty() {
+            let root = !denied(false, 0, End::Fails).is_empty();
+            row.starts.push((Kind::WithNoNewPrivs { root }, ordinary));
+            return row;
+        }
+        let known = first_ways(&perhaps);
+        perhaps = denied(false, 1000, End::Perhaps);
+        perhaps.retain(|need| !need.calls.iter().any(|(name, _)| known.contains(name)));
+        if !perhaps.is_empty() {
+            row.starts.push((Kind::PerhapsWithNoNewPrivs, perhaps));
+        }
+        row
     }
 
-    /// How a call is denied on this runtime.
-    fn denials(&self, needs: &StartNeeds, name: &str) -> Denials {
-        let answer = self.answers.get(name);
+    /// What becomes of a start on this runtime as far as it depends on this need.
+    fn end(&self, needs: &StartNeeds, start: &Start, need: &Need, uid: u32) -> End {
+        need.end(uid, |name, fatal| {
+            start.end(name, fatal, |call| self.answer(needs, call))
+        })
+    }
+
+    /// What becomes of a call on this runtime.
+    fn answer(&self, needs: &StartNeeds, call: Call) -> CallAnswer {
+        let answer = self.answers.get(call);
         if answer.is_unknown_to_runc && needs.runtime == Software::Runc && self.has_stub(needs) {
-            Denials::ENOSYS
+            CallAnswer {
+                denials: Denials::ENOSYS,
+                is_always_denied: true,
+                ..answer
+            }
         } else {
-            answer.denials
+            answer
         }
     }
 
@@ -82,10 +118,10 @@ impl Judge<'_> {
     }
 
     /// Of a profile under which no container starts.
-    fn nowhere(&self, rows: &[(&StartNeeds, Starts)]) -> Option<Finding> {
+    fn nowhere(&self, rows: &[Row]) -> Option<Finding> {
         let mut fewest: Option<&[&'static Need]> = None;
-        for (needs, starts) in rows {
-            match starts {
+        for row in rows {
+            match row.starts.first() {
                 Some((Kind::Never, missing)) => {
                     fewest = fewest
                         .into_iter()
@@ -93,7 +129,7 @@ impl Judge<'_> {
                         .min_by_key(|missing| missing.len());
                 }
                 // Theirs is the last word.
-                _ if needs.runtime != Software::Youki => return None,
+                _ if row.needs.runtime != Software::Youki => return None,
                 _ => {}
             }
         }
@@ -108,19 +144,15 @@ impl Judge<'_> {
         Some(self.finding(Code::CannotStart, missing, message))
     }
 
-    fn somewhere(&self, rows: &[(&'static StartNeeds, Starts)]) -> Vec<Finding> {
+    fn somewhere(&self, rows: &[Row]) -> Vec<Finding> {
         let mut findings = Vec::new();
         for runtime in [Software::Runc, Software::Crun, Software::Youki] {
-            let rows: Vec<_> = rows
-                .iter()
-                .filter(|(needs, _)| needs.runtime == runtime)
-                .collect();
+            let rows: Vec<_> = rows.iter().filter(|row| row.needs.runtime == runtime).collect();
             let mut groups: BTreeMap<Kind, Vec<(&'static StartNeeds, &[&'static Need])>> = BTreeMap::new();
-            for (needs, starts) in &rows {
-                let Some((kind, missing)) = starts else {
-                    continue;
-                };
-                groups.entry(*kind).or_default().push((*needs, missing));
+            for row in &rows {
+                for (kind, missing) in &row.starts {
+                    groups.entry(*kind).or_default().push((row.needs, missing));
+                }
             }
             for (kind, group) in groups {
                 let affects = match group[..] {
@@ -139,7 +171,7 @@ impl Judge<'_> {
 
     fn tell(&self, kind: Kind, affects: &'static [Affected], missing: &[&'static Need]) -> Finding {
         let who = affects.first().map(ToString::to_string).unwrap_or_default();
-        let (list, them) = (list(missing), them(missing));
+        let (list, names, them) = (list(missing), names(missing), them(missing));
         let hang = if affects.iter().any(|one| one.software == Software::Runc) {
             self.hang(missing)
         } else {
@@ -160,6 +192,22 @@ impl Judge<'_> {
                      {list}{hang}. Allow {them}"
                 ),
             ),
+            Kind::Perhaps => (
+                Code::StartFails,
+                format!(
+                    "{who} may be unable to start a container under this profile: between the loading of the filter \
+                     and the start of the program it calls {names}, and the profile denies that for some arguments, \
+                     which it may pass{hang}. Allow {them} whatever the arguments"
+                ),
+            ),
+            Kind::PerhapsWithNoNewPrivs => (
+                Code::NeedsNoNewPrivs,
+                format!(
+                    "{who} may be unable to start a container under this profile without allowPrivilegeEscalation: \
+                     false: then it also calls {names}, and the profile denies that for some arguments, which it may \
+                     pass{hang}. Allow {them} whatever the arguments, or have all pods set that"
+                ),
+            ),
             Kind::WithNoNewPrivs { root } => (
                 Code::NeedsNoNewPrivs,
                 format!(
@@ -176,7 +224,7 @@ impl Judge<'_> {
     fn hang(&self, missing: &[&'static Need]) -> &'static str {
         let mut calls = missing.iter().flat_map(|need| need.calls);
         let hangs = calls.any(|(name, _)| {
-            let answer = self.answers.get(name);
+            let answer = self.answers.get(Call::any(name));
             let goes_on = !answer.denials.intersects(Denials::KILL);
             answer.kills_thread || (goes_on && self.answers.survives_exit())
         });
@@ -192,8 +240,8 @@ impl Judge<'_> {
         let asked: Vec<&str> = self
             .answers
             .iter()
-            .filter(|(_, answer)| answer.asks_listener)
-            .map(|(name, _)| name)
+            .filter(|(call, answer)| call.arguments.is_empty() && answer.asks_listener)
+            .map(|(call, _)| call.name)
             .collect();
         let first = asked.first()?;
         let message = format!(
@@ -211,29 +259,38 @@ impl Judge<'_> {
         Finding::new(code, self.place(name), message).shown_by(format!("{name}()"))
     }
 
-    /// Where a call gets its answer.
+    /// Where a call is denied: by an entry, for want of one that allows it whatever its arguments, or by the default.
     fn place(&self, name: &str) -> FieldPath {
         let lets_through = |action| crate::filter::Answer::new(action, None).lets_through();
+        let mut place = None;
         for (entry, rule) in self.profile.syscalls.iter().enumerate() {
-            if lets_through(rule.action) {
+            let Some(index) = rule.names.iter().position(|one| one == name) else {
                 continue;
+            };
+            let here = FieldPath::root()
+                .key("syscalls")
+                .index(entry)
+                .key("names")
+                .index(index);
+            if !lets_through(rule.action) {
+                return here;
             }
-            if let Some(index) = rule.names.iter().position(|one| one == name) {
-                return FieldPath::root()
-                    .key("syscalls")
-                    .index(entry)
-                    .key("names")
-                    .index(index);
+            if !rule.args.is_empty() {
+                place.get_or_insert(here);
             }
         }
-        FieldPath::root().key("defaultAction")
+        place.unwrap_or_else(|| FieldPath::root().key("defaultAction"))
     }
 }
 
 /// `close, execve, which the profile denies`. Where the runtime has a second way, the first is enough.
 fn list(missing: &[&'static Need]) -> String {
+    format!("{}, which the profile denies", names(missing))
+}
+
+fn names(missing: &[&'static Need]) -> String {
     let names: Vec<&str> = first_ways(missing).into_iter().collect();
-    format!("{}, which the profile denies", names.join(", "))
+    names.join(", ")
 }
 
 fn them(missing: &[&'static Need]) -> &'static str {

@@ -97,14 +97,10 @@ pub(super) struct Compiled {
     start: Vec<(String, WireAnswer)>,
 }
 
-/// A [`CallAnswer`] as it travels.
+/// A [`CallAnswer`] as it travels: the bits of its denials, and its flags above them. There are many, and one packet
+/// has to hold them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct WireAnswer {
-    denials: u8,
-    kills_thread: bool,
-    asks_listener: bool,
-    is_unknown_to_runc: bool,
-}
+struct WireAnswer(u16);
 
 /// [`Findings`] as they travel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +147,7 @@ impl Compiled {
             found: Found::new(findings),
             start: start
                 .iter()
-                .map(|(name, answer)| (name.to_owned(), WireAnswer::from(answer)))
+                .map(|(call, answer)| (call.to_string(), WireAnswer::from(answer)))
                 .collect(),
         }
     }
@@ -159,34 +155,43 @@ impl Compiled {
 
 impl From<CallAnswer> for WireAnswer {
     fn from(answer: CallAnswer) -> Self {
-        Self {
-            denials: answer.denials.bits(),
-            kills_thread: answer.kills_thread,
-            asks_listener: answer.asks_listener,
-            is_unknown_to_runc: answer.is_unknown_to_runc,
-        }
+        let flags = [
+            answer.is_always_denied,
+            answer.kills_thread,
+            answer.asks_listener,
+            answer.is_unknown_to_runc,
+        ];
+        let bits = flags
+            .into_iter()
+            .rev()
+            .fold(0, |bits, flag| bits << 1 | u16::from(flag));
+        Self(bits << u8::BITS | u16::from(answer.denials.bits()))
     }
 }
 
 impl WireAnswer {
-    /// `None` for denials that there are not.
+    /// `None` for bits that there are not.
     fn into_answer(self) -> Option<CallAnswer> {
-        Some(CallAnswer {
-            denials: Denials::from_bits(self.denials)?,
-            kills_thread: self.kills_thread,
-            asks_listener: self.asks_listener,
-            is_unknown_to_runc: self.is_unknown_to_runc,
-        })
+        let [denials, flags] = self.0.to_le_bytes();
+        let flag = |bit: u8| flags >> bit & 1 == 1;
+        let answer = CallAnswer {
+            denials: Denials::from_bits(denials)?,
+            is_always_denied: flag(0),
+            kills_thread: flag(1),
+            asks_listener: flag(2),
+            is_unknown_to_runc: flag(3),
+        };
+        (Self::from(answer) == self).then_some(answer)
     }
 }
 
-/// `None` where there is a name that no start needs.
+/// `None` where there is a call that no start makes.
 fn start_answers(start: Vec<(String, WireAnswer)>) -> Option<StartAnswers> {
     let answers: BTreeMap<String, CallAnswer> = start
         .into_iter()
-        .map(|(name, answer)| Some((name, answer.into_answer()?)))
+        .map(|(call, answer)| Some((call, answer.into_answer()?)))
         .collect::<Option<_>>()?;
-    let known = StartAnswers::new(|name| answers.get(name).copied().unwrap_or_default());
+    let known = StartAnswers::new(|call| answers.get(&call.to_string()).copied().unwrap_or_default());
     (known.iter().count() == answers.len()).then_some(known)
 }
 
@@ -372,6 +377,7 @@ fn field_path(text: &str) -> FieldPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::startability::{Call, start_calls};
 
     #[test]
     fn a_request_is_its_number_and_its_bytes() {
@@ -437,24 +443,28 @@ mod tests {
         };
         let answer = CallAnswer {
             denials: Denials::EPERM | Denials::KILL,
+            is_always_denied: false,
             kills_thread: true,
             asks_listener: false,
             is_unknown_to_runc: true,
         };
-        let told = vec![("execve".to_owned(), WireAnswer::from(answer))];
+        let calls: Vec<Call> = start_calls().collect();
+        let told = calls
+            .iter()
+            .map(|call| (call.to_string(), WireAnswer::from(answer)));
+        let told = told.collect();
         let Some(Verdict::Loaded { start, .. }) = Outcome::Loaded(compiled(told)).into_verdict() else {
             panic!("no verdict");
         };
-        assert_eq!(start.iter().collect::<Vec<_>>(), [("execve", answer)]);
+        let answers: Vec<_> = calls.into_iter().map(|call| (call, answer)).collect();
+        assert_eq!(start.iter().collect::<Vec<_>>(), answers);
 
         let other = vec![("frobnicate".to_owned(), WireAnswer::from(answer))];
         assert_eq!(Outcome::Loaded(compiled(other)).into_verdict(), None);
-        let denials = WireAnswer {
-            denials: 32,
-            ..WireAnswer::from(answer)
-        };
-        let unknown = vec![("execve".to_owned(), denials)];
-        assert_eq!(Outcome::Loaded(compiled(unknown)).into_verdict(), None);
+        for bits in [32, 1 << 12] {
+            let unknown = vec![("execve()".to_owned(), WireAnswer(bits))];
+            assert_eq!(Outcome::Loaded(compiled(unknown)).into_verdict(), None);
+        }
     }
 
     #[test]

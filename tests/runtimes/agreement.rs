@@ -8,9 +8,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use bed::{Answer, End, Outcome, Runtime};
+use bed::{Answer, Outcome, Runtime};
 use callgate::profile::{Affected, Code, Version};
 use callgate::proof::Proven;
+use callgate::startability::End;
 
 use crate::ask::Ask;
 use crate::cases::{self, Case, Expected, User};
@@ -104,15 +105,15 @@ fn judge(lab: &Lab, case: &Case, unconfined: &Unconfined) -> Row {
                 .runtimes
                 .iter()
                 .zip(&seen)
-                .filter(|(runtime, seen)| match seen {
-                    Seen::Agrees | Seen::OwnWay => {
-                        refused_by.contains(&runtime.name) || fails(&proven, runtime, case.user)
+                .filter(|(runtime, seen)| {
+                    let end = predicted_end(&proven, runtime, case.user);
+                    let is_refused = refused_by.contains(&runtime.name);
+                    match seen {
+                        Seen::Agrees | Seen::OwnWay => is_refused || end == End::Fails,
+                        Seen::Refused(_) => !is_refused && end == End::Starts,
+                        Seen::Hung => end == End::Starts,
+                        Seen::Differs(_) => true,
                     }
-                    Seen::Refused(_) => {
-                        !refused_by.contains(&runtime.name) && !fails(&proven, runtime, case.user)
-                    }
-                    Seen::Hung => !fails(&proven, runtime, case.user),
-                    Seen::Differs(_) => true,
                 })
                 .map(|(runtime, seen)| format!("{runtime}: {seen:?}"))
                 .collect();
@@ -132,19 +133,24 @@ fn judge(lab: &Lab, case: &Case, unconfined: &Unconfined) -> Row {
     }
 }
 
-/// Whether Callgate says that no container of this user starts on this runtime.
-fn fails(proven: &Proven, runtime: &Runtime, user: User) -> bool {
+/// What Callgate says of the start of a container of this user on this runtime.
+pub(crate) fn predicted_end(proven: &Proven, runtime: &Runtime, user: User) -> End {
     let version = numbers(&runtime.version).parse::<Version>().unwrap();
-    proven.findings.iter().any(|finding| {
-        let is_told = match finding.code {
-            Code::StartFails => true,
-            Code::NeedsNoNewPrivs => !user.no_new_privs(),
-            _ => false,
-        };
-        let affects =
-            |one: &Affected| one.software.as_str() == runtime.name.program() && one.contains(version);
-        is_told && finding.affects.iter().any(affects)
-    })
+    let affects = |one: &Affected| one.software.as_str() == runtime.name.program() && one.contains(version);
+    let told = proven.findings.iter().filter(|finding| match finding.code {
+        Code::StartFails => true,
+        Code::NeedsNoNewPrivs => !user.no_new_privs(),
+        _ => false,
+    });
+    told.filter(|finding| finding.affects.iter().any(affects))
+        .map(|finding| {
+            let is_unsure = ["may be unable", "now and then"]
+                .iter()
+                .any(|words| finding.message.contains(words));
+            if is_unsure { End::Perhaps } else { End::Fails }
+        })
+        .max()
+        .unwrap_or(End::Starts)
 }
 
 /// A version without what a distribution puts behind it.
@@ -163,7 +169,7 @@ fn compare(
     unconfined: &Unconfined,
 ) -> Seen {
     let profile = &proven.spec.profile;
-    let deadline = if fails(proven, runtime, case.user) {
+    let deadline = if predicted_end(proven, runtime, case.user) == End::Fails {
         SHORT_DEADLINE
     } else {
         DEADLINE
@@ -236,7 +242,7 @@ fn ask_all(
         let outcome = lab.start(runtime, user, Some(seccomp), &asks, deadline);
         if !outcome.ran {
             return match outcome.end {
-                End::Hung => Seen::Hung,
+                bed::End::Hung => Seen::Hung,
                 end => Seen::Refused(format!("{end}: {}", outcome.last_words())),
             };
         }

@@ -2,6 +2,7 @@
 
 use bed::RuntimeName;
 use callgate::profile::Architecture;
+use callgate::startability::{Argument, PORTABLE_START, PORTABLE_START_PRIVILEGED, start_calls};
 use serde_json::{Value, json};
 
 use crate::ask::{Ask, ask};
@@ -110,4 +111,83 @@ fn finish(number: u64, mut profile: Value, architectures: &[Architecture], asks:
             refused_by: Vec::<RuntimeName>::new(),
         },
     }
+}
+
+/// That many lists with which containers start, but for one of their calls: it is denied, or allowed or denied for some
+/// arguments alone.
+pub(crate) fn nearly_portable(count: u64) -> Vec<(User, Value)> {
+    (0..count)
+        .map(|number| nearly_portable_one(&mut Chance(number + 1_000), number))
+        .collect()
+}
+
+fn nearly_portable_one(chance: &mut Chance, number: u64) -> (User, Value) {
+    let user = if number.is_multiple_of(2) {
+        User::Restricted
+    } else {
+        User::Root
+    };
+    let more = if user == User::Root {
+        PORTABLE_START_PRIVILEGED
+    } else {
+        &[]
+    };
+    let names = [PORTABLE_START, more].concat();
+    let name = chance.one_of(&names);
+    let others: Vec<&str> = names.into_iter().filter(|other| *other != name).collect();
+    let mut entries = vec![json!({ "names": others, "action": "SCMP_ACT_ALLOW" })];
+    let denied =
+        json!({ "names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": chance.one_of(&[0, 1, 13, 38]) });
+    let args = json!([near_what_runtimes_pass(chance, name)]);
+    match chance.next() % 4 {
+        0 => entries.push(denied),
+        1 => {
+            // What it does not deny has to be allowed, for all that it may not contradict.
+            let mut conditional = denied;
+            conditional["args"] = args.clone();
+            let mut allowed = json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": args });
+            let opposite = match allowed["args"][0]["op"].as_str() {
+                Some("SCMP_CMP_EQ") => "SCMP_CMP_NE",
+                Some("SCMP_CMP_NE") => "SCMP_CMP_EQ",
+                Some("SCMP_CMP_LT") => "SCMP_CMP_GE",
+                Some("SCMP_CMP_GE") => "SCMP_CMP_LT",
+                Some("SCMP_CMP_LE") => "SCMP_CMP_GT",
+                _ => "SCMP_CMP_LE",
+            };
+            allowed["args"][0]["op"] = json!(opposite);
+            entries.extend([conditional, allowed]);
+        }
+        _ => entries.push(json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": args })),
+    }
+    let mut profile = json!({
+        "defaultAction": chance.one_of(&["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"]),
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": entries,
+    });
+    if profile["defaultAction"] == "SCMP_ACT_ERRNO" {
+        profile["defaultErrnoRet"] = json!(chance.one_of(&[1, 13, 38]));
+    }
+    (user, profile)
+}
+
+/// A condition on an argument of which something is known, if there is one, that is true or false near that.
+fn near_what_runtimes_pass(chance: &mut Chance, name: &str) -> Value {
+    let known: Vec<(u32, Argument)> = start_calls()
+        .filter(|call| call.name == name)
+        .flat_map(|call| (0..).zip(call.arguments.iter().copied()))
+        .collect();
+    let (index, argument) = if known.is_empty() {
+        (0, Argument::Any)
+    } else {
+        chance.one_of(&known)
+    };
+    let value = match argument {
+        // libseccomp compares such values wrongly.
+        Argument::Is(value) if value >> 63 == 1 => return arg(index, chance.one_of(&["EQ", "NE"]), value),
+        Argument::Is(value) => chance.one_of(&[value, value + 1, value.saturating_sub(1)]),
+        Argument::Standard | Argument::Descriptor => chance.one_of(&[2, 3, 5, 1 << 20]),
+        Argument::Address => chance.one_of(&[0, 1 << 40, 1 << 47]),
+        Argument::Any => chance.one_of(&[0, 1, 1000]),
+    };
+    arg(index, chance.one_of(&OPERATORS[..6]), value)
 }

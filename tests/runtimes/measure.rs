@@ -11,6 +11,7 @@
 mod denial;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bed::{Bed, Container, Runtime, RuntimeName};
-use callgate::startability::{Denials, START_NEEDS};
+use callgate::startability::{Denials, Evidence, START_NEEDS, Site, Start};
 use libseccomp::{ScmpArch, ScmpSyscall};
 
 /// Calls, and the denials of each that fail a start.
@@ -62,7 +63,19 @@ fn main() -> Result<ExitCode> {
                     .measure(&calls)
                 };
                 let (root, user) = (measure(0)?, measure(1000)?);
-                let report = report(runtime, no_new_privs, &root, &user);
+                let mut report = report(runtime, no_new_privs, &root, &user);
+                let subject = Subject {
+                    bed: &bed,
+                    runtime,
+                    no_new_privs,
+                    uid: 1000,
+                    starts,
+                };
+                if let Some(start) = known(runtime, no_new_privs) {
+                    let others = subject.decisions(start)?;
+                    report.1 &= others.is_empty();
+                    report.0 += &others;
+                }
                 println!("{}", report.0);
                 if let Ok(mut same) = same.lock() {
                     *same &= report.1;
@@ -87,7 +100,7 @@ fn main() -> Result<ExitCode> {
 fn native_calls() -> Vec<String> {
     let known: BTreeSet<&str> = START_NEEDS
         .iter()
-        .flat_map(|needs| needs.needs)
+        .flat_map(|needs| needs.without_no_new_privs.needs())
         .flat_map(|need| need.calls)
         .map(|(name, _)| *name)
         .collect();
@@ -135,7 +148,7 @@ impl Subject<'_> {
         // A start that fails now and then would be laid at the door of any second denial.
         let unsteady: BTreeSet<&str> = START_NEEDS
             .iter()
-            .flat_map(|needs| needs.needs)
+            .flat_map(|needs| needs.without_no_new_privs.needs())
             .filter(|need| !need.always)
             .map(|need| need.calls[0].0)
             .collect();
@@ -167,6 +180,31 @@ impl Subject<'_> {
         Ok(needs)
     }
 
+    /// Of which of the calls that the table knows it says wrongly whether a start fails that is denied them alone.
+    fn decisions(&self, start: &Start) -> Result<String> {
+        let mut others = String::new();
+        for site in start.sites() {
+            let decides = self.decides(start, site)?;
+            if decides != site.decides {
+                let does = if decides { "decides" } else { "does not decide" };
+                writeln!(others, "  Not in the table: {} {does}", site.call)?;
+            }
+        }
+        Ok(others)
+    }
+
+    /// See [`Site::decides`].
+    fn decides(&self, start: &Start, site: &Site) -> Result<bool> {
+        let fatal = fatal_errnos(start, site);
+        for errno in &fatal {
+            let seccomp = denial::profile_of_one(site.call, *errno);
+            if !self.fails_under(&seccomp)? {
+                return Ok(false);
+            }
+        }
+        Ok(!fatal.is_empty())
+    }
+
     /// Which of these calls are made in a start: those whose death is its end.
     fn made<'n>(&self, base: &[(&str, Denials)], group: &[&'n str]) -> Result<Vec<&'n str>> {
         let mut denied = base.to_vec();
@@ -185,12 +223,15 @@ impl Subject<'_> {
 
     /// Whether at least one start fails.
     fn fails(&self, denied: &[(&str, Denials)]) -> Result<bool> {
-        let seccomp = denial::profile(denied);
+        self.fails_under(&denial::profile(denied))
+    }
+
+    fn fails_under(&self, seccomp: &str) -> Result<bool> {
         for _ in 0..self.starts {
             let container = Container {
                 uid: self.uid,
                 no_new_privs: self.no_new_privs,
-                seccomp: Some(&seccomp),
+                seccomp: Some(seccomp),
                 calls: &[],
                 deadline: DEADLINE,
             };
@@ -208,6 +249,31 @@ fn note(needs: &mut Needs, first: (&str, Denials), second: (&str, Denials)) {
     let denials = needs.entry(names).or_insert_with(|| vec![Denials::NONE; 2]);
     denials[0] = denials[0] | first.1;
     denials[1] = denials[1] | second.1;
+}
+
+/// What the table says of these starts.
+fn known(runtime: &Runtime, no_new_privs: bool) -> Option<&'static Start> {
+    let here = (
+        runtime.name.program(),
+        runtime.version.as_str(),
+        Evidence::Started,
+    );
+    START_NEEDS
+        .iter()
+        .find(|needs| (needs.runtime.as_str(), needs.version, needs.evidence) == here)
+        .map(|needs| needs.start(no_new_privs))
+}
+
+/// By which errnos but 0 a start fails if all calls of this name are denied.
+fn fatal_errnos(start: &Start, site: &Site) -> Vec<Denials> {
+    let needs = start.needs().filter(|need| need.always && need.calls.len() == 1);
+    let fatal = needs
+        .filter(|need| need.calls[0].0 == site.call.name)
+        .fold(Denials::NONE, |all, need| all | need.calls[0].1);
+    ERRNOS
+        .into_iter()
+        .filter(|errno| *errno != Denials::ZERO && fatal.intersects(*errno))
+        .collect()
 }
 
 /// The measured table, what differs from the known one, and whether nothing does.
@@ -229,18 +295,14 @@ fn report(runtime: &Runtime, no_new_privs: bool, root: &Needs, user: &Needs) -> 
             .collect();
         lines.push(format!("    {}{unless_root}", calls.join(" and ")));
     }
-    let known = START_NEEDS.iter().find(|needs| {
-        (needs.runtime.as_str(), needs.version, needs.no_new_privs)
-            == (runtime.name.program(), runtime.version.as_str(), no_new_privs)
-    });
-    let Some(known) = known else {
+    let Some(known) = known(runtime, no_new_privs) else {
         lines.push("  The table does not know this version.".to_owned());
         return (lines.join("\n"), false);
     };
     let same = lines.len();
     for (who, uid, measured) in [("root", 0, root), ("others", 1000, user)] {
         let (mut always, mut ever) = (Needs::new(), Needs::new());
-        for need in known.needs.iter().filter(|need| need.root || uid != 0) {
+        for need in known.needs().filter(|need| need.root || uid != 0) {
             let names: Vec<String> = need.calls.iter().map(|(name, _)| (*name).to_owned()).collect();
             for table in [Some(&mut ever), need.always.then_some(&mut always)]
                 .into_iter()

@@ -2,11 +2,22 @@ use super::*;
 use crate::profile::{Class, Version};
 use crate::startability::{CallAnswer, PORTABLE_START, PORTABLE_START_PRIVILEGED, start_calls};
 
+fn denied(denials: Denials) -> CallAnswer {
+    CallAnswer {
+        denials,
+        is_always_denied: true,
+        ..CallAnswer::default()
+    }
+}
+
 /// A profile that denies some calls in one way.
 fn denying(denials: Denials, is_denied: impl Fn(&str) -> bool) -> Vec<Finding> {
-    let answers = StartAnswers::new(|name| CallAnswer {
-        denials: if is_denied(name) { denials } else { Denials::NONE },
-        ..CallAnswer::default()
+    let answers = StartAnswers::new(|call| {
+        if is_denied(call.name) {
+            denied(denials)
+        } else {
+            CallAnswer::default()
+        }
     });
     findings(&allowing("{}"), &answers)
 }
@@ -133,11 +144,10 @@ fn what_ordinary_users_alone_need_is_told_so() {
 fn runc_answers_a_call_that_it_takes_for_unknown_in_its_own_way() {
     // youki falls back from ENOSYS alone, runc needs statx in any case.
     let answers = |denials, is_unknown_to_runc| {
-        StartAnswers::new(|name| match name {
+        StartAnswers::new(|call| match call.name {
             "faccessat2" => CallAnswer {
-                denials,
                 is_unknown_to_runc,
-                ..CallAnswer::default()
+                ..denied(denials)
             },
             _ => CallAnswer::default(),
         })
@@ -167,14 +177,12 @@ fn a_start_that_hangs_is_told_so() {
     assert_eq!(hangs(&denying(Denials::EPERM, |name| name == "fstatfs")), [false]);
     let without_exit = denying(Denials::EPERM, |name| ["fstatfs", "exit_group"].contains(&name));
     assert_eq!(hangs(&without_exit), [true]);
-    let answers = StartAnswers::new(|name| CallAnswer {
-        denials: if name == "statx" {
-            Denials::KILL
-        } else {
-            Denials::NONE
+    let answers = StartAnswers::new(|call| match call.name {
+        "statx" => CallAnswer {
+            kills_thread: true,
+            ..denied(Denials::KILL)
         },
-        kills_thread: name == "statx",
-        ..CallAnswer::default()
+        _ => CallAnswer::default(),
     });
     // A process that is killed for its exit has ended.
     let deadly = denying(Denials::KILL, |name| ["fstatfs", "exit_group"].contains(&name));
@@ -187,23 +195,22 @@ fn a_start_that_hangs_is_told_so() {
 fn a_finding_points_to_the_entry_that_denies_or_to_the_default() {
     let entry = r#"{"names": ["read", "execve"], "action": "SCMP_ACT_ALLOW"},
                    {"names": ["getcwd", "execve"], "action": "SCMP_ACT_ERRNO"}"#;
-    let answers = StartAnswers::new(|name| CallAnswer {
-        denials: if name == "execve" {
-            Denials::EPERM
-        } else {
-            Denials::NONE
-        },
-        ..CallAnswer::default()
+    let answers = StartAnswers::new(|call| match call.name {
+        "execve" => denied(Denials::EPERM),
+        _ => CallAnswer::default(),
     });
     let place = |profile: &Profile| findings(profile, &answers)[0].field.to_string();
     assert_eq!(place(&allowing(entry)), "syscalls[1].names[1]");
     assert_eq!(place(&allowing("{}")), "defaultAction");
+    let conditional = r#"{"names": ["execve"], "action": "SCMP_ACT_ALLOW",
+                          "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]}"#;
+    assert_eq!(place(&allowing(conditional)), "syscalls[0].names[0]");
 }
 
 #[test]
 fn a_listener_that_runtimes_ask_before_the_program_is_told() {
-    let answers = StartAnswers::new(|name| CallAnswer {
-        asks_listener: ["openat", "getcwd"].contains(&name),
+    let answers = StartAnswers::new(|call| CallAnswer {
+        asks_listener: ["openat", "getcwd"].contains(&call.name),
         ..CallAnswer::default()
     });
     let findings = findings(&allowing("{}"), &answers);
@@ -228,4 +235,37 @@ fn the_reference_lists_the_portable_start_set() {
         assert!(listed(&more, name), "{name}");
     }
     assert!(start_calls().count() > 40);
+}
+
+#[test]
+fn what_depends_on_arguments_that_nobody_knows_is_told_as_possible() {
+    let sometimes = |denied: &'static str| {
+        let answers = StartAnswers::new(|call| CallAnswer {
+            denials: if call.name == denied {
+                Denials::EPERM
+            } else {
+                Denials::NONE
+            },
+            ..CallAnswer::default()
+        });
+        findings(&allowing("{}"), &answers)
+    };
+    let execve = sometimes("execve");
+    assert_eq!(
+        told(&execve),
+        ["runc", "crun", "youki"].map(|runtime| (Code::StartFails, runtime.to_owned()))
+    );
+    assert!(
+        execve[0].message.starts_with("runc may be unable to start")
+            && execve[0].message.contains("it calls execve, and"),
+        "{}",
+        execve[0].message
+    );
+    let setuid = sometimes("setuid");
+    assert_eq!(told(&setuid), [(Code::NeedsNoNewPrivs, "runc".to_owned())]);
+    assert!(
+        setuid[0].message.starts_with("runc may be unable"),
+        "{}",
+        setuid[0].message
+    );
 }

@@ -1,10 +1,11 @@
 //! `docs/runtimes.md`: what was asked of which runtimes, and what they did.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use bed::Runtime;
 use callgate::filter::libseccomp_version;
-use callgate::startability::{Need, PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS};
+use callgate::startability::{Evidence, Need, PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS, Site};
 
 use super::{Row, Seen};
 use crate::cases::{Case, Expected};
@@ -35,6 +36,13 @@ Profiles \"made by chance\" come from a generator in `tests/runtimes/generated.r
 `tests/runtimes/cases/`.
 ";
 
+const TRACED: &str = "\
+was not measured: no test starts it. This is what crun 1.8.1 needs, and what a trace of its calls by\nstrace(1) shows \
+beside that.";
+
+const PASSED: &str = "\
+What it is known to pass. `!`: a start that is denied this alone fails, by each errno of the table but 0.\n";
+
 const ASKED: &str = "Asked were ";
 const INVALID: &str = " | invalid |";
 
@@ -45,6 +53,11 @@ After a runtime has loaded a container's filter into its process, it still makes
 starts the container's program. A start fails if the filter denies one of them in a way that the runtime does not get
 over. Where it has a second way, both must be denied. *Now and then*: calls that Go's runtime makes at moments of its
 own, so that some starts fail and others do not.
+
+A profile can also deny a call for some arguments. Below each table is what the runtime passes: *address* lies in its
+memory, *descriptor* is one that it opened, *standard* is 0, 1 or 2, and of *any* and of later arguments nothing is known.
+A start fails for certain if all that is passed is denied, or some of it by death. Where it is denied by an errno and
+nothing is marked, the runtime may get over it, and the finding says that it may fail.
 ";
 
 /// The page.
@@ -71,22 +84,31 @@ pub(super) fn page(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) -> String
         writeln!(text, "| {} | {expected} | {} |", case.name, seen.join(" | ")).unwrap();
     }
     text += NEEDS;
-    for needs in START_NEEDS {
-        let privileges = if needs.no_new_privs { "with" } else { "without" };
-        writeln!(
-            text,
-            "\n### {} {}, {privileges} `no_new_privs`\n",
-            needs.runtime.as_str(),
-            needs.version
-        )
-        .unwrap();
+    for (needs, no_new_privs) in START_NEEDS
+        .iter()
+        .flat_map(|needs| [(needs, true), (needs, false)])
+    {
+        let privileges = if no_new_privs { "with" } else { "without" };
+        let name = format!("{} {}", needs.runtime.as_str(), needs.version);
+        writeln!(text, "\n### {name}, {privileges} `no_new_privs`\n").unwrap();
+        if needs.evidence == Evidence::Traced {
+            writeln!(text, "{name} {TRACED}\n").unwrap();
+        }
         writeln!(
             text,
             "| a start fails if the filter denies | by | |\n|---|---|---|"
         )
         .unwrap();
-        for need in needs.needs {
+        let start = needs.start(no_new_privs);
+        let mut all: Vec<&Need> = start.needs().collect();
+        all.sort_unstable_by_key(|need| need.calls.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        for need in all {
             writeln!(text, "{}", line(need)).unwrap();
+        }
+        let calls: BTreeSet<String> = start.sites().map(passed).collect();
+        writeln!(text, "\n{PASSED}").unwrap();
+        for call in calls {
+            writeln!(text, "    {call}").unwrap();
         }
     }
     write!(
@@ -129,6 +151,12 @@ const fn word(seen: &Seen) -> &'static str {
         Seen::Hung => "hangs",
         Seen::Differs(_) => "differs",
     }
+}
+
+/// A call, and whether it decides.
+fn passed(site: &Site) -> String {
+    let mark = if site.decides { " !" } else { "" };
+    format!("{}{mark}", site.call)
 }
 
 fn line(need: &Need) -> String {

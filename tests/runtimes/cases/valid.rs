@@ -73,6 +73,7 @@ fn starts() -> Vec<Case> {
     let mut written = list("SCMP_ACT_ERRNO", &[], "write");
     written["syscalls"].as_array_mut().expect("a list").push(standard);
     cases.push(valid("write for standard output alone", &written, &[]));
+    cases.extend(conditional_starts());
     let conditional = errno(&["execve"], 1, &json!([arg(2, "EQ", 0)]));
     cases.push(valid(
         "execve denied without an environment",
@@ -80,6 +81,91 @@ fn starts() -> Vec<Case> {
         &[],
     ));
     cases
+}
+
+/// Lists with all that a start needs, of which one call is allowed for some arguments alone.
+fn conditional_starts() -> Vec<Case> {
+    let list = |action: &str, more: &[&'static str], name: &str, condition: Value| {
+        let names = PORTABLE_START.iter().chain(more).filter(|other| **other != name);
+        json!({
+            "defaultAction": action,
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [
+                { "names": names.collect::<Vec<_>>(), "action": "SCMP_ACT_ALLOW" },
+                { "names": [name], "action": "SCMP_ACT_ALLOW", "args": [condition] },
+            ],
+        })
+    };
+    let restricted = [
+        ("openat without flags alone", "openat", arg(2, "EQ", 0)),
+        ("openat that only writes", "openat", masked(2, 1, 1)),
+        (
+            "openat for the working directory alone",
+            "openat",
+            arg(0, "EQ", 0xffff_ff9c),
+        ),
+        (
+            "getdents64 with a large buffer alone",
+            "getdents64",
+            arg(2, "GE", 0x8000),
+        ),
+        (
+            "getdents64 with a small buffer alone",
+            "getdents64",
+            arg(2, "LE", 0x8000),
+        ),
+        ("statx for all fields alone", "statx", arg(3, "EQ", 0xfff)),
+        ("write of lines alone", "write", arg(2, "GT", 1)),
+        ("close above the standard ones alone", "close", arg(0, "GT", 2)),
+    ];
+    let deadly = [
+        (
+            "fcntl to duplicate alone, and death",
+            "fcntl",
+            arg(1, "EQ", 0x406),
+        ),
+        (
+            "epoll_ctl to remove alone, and death",
+            "epoll_ctl",
+            arg(1, "EQ", 2),
+        ),
+        ("openat that only writes, and death", "openat", masked(2, 1, 1)),
+        (
+            "sockets of the Internet alone, and death",
+            "socket",
+            arg(0, "EQ", 2),
+        ),
+        (
+            "sockets of the machine alone, and death",
+            "socket",
+            arg(0, "EQ", 1),
+        ),
+    ];
+    let by_root = [
+        (
+            "rt_sigaction to ask alone, as root",
+            "rt_sigaction",
+            arg(1, "EQ", 0),
+        ),
+        (
+            "pselect6 with a timeout alone, as root",
+            "pselect6",
+            arg(4, "NE", 0),
+        ),
+        ("capget of both, as root", "capget", arg(1, "NE", 0)),
+        (
+            "fstat of standard descriptors alone, as root",
+            "fstat",
+            arg(0, "LE", 2),
+        ),
+    ];
+    let with = |action: &str, more, (title, name, condition): (&str, &str, Value)| {
+        valid(title, &list(action, more, name, condition), &[])
+    };
+    let restricted = restricted.map(|one| with("SCMP_ACT_ERRNO", &[][..], one));
+    let deadly = deadly.map(|one| with("SCMP_ACT_KILL_PROCESS", &[], one));
+    let by_root = by_root.map(|one| with("SCMP_ACT_ERRNO", PORTABLE_START_PRIVILEGED, one).by_root());
+    restricted.into_iter().chain(deadly).chain(by_root).collect()
 }
 
 fn actions() -> Vec<Case> {
