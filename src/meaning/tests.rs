@@ -607,7 +607,7 @@ fn as_many_values_as_a_filter_holds_are_proven() {
 
 /// The names of the tests that `docs/semantics.md` names for one of its sentences, each with its file.
 fn tests_named_by(sentence: &str) -> Vec<(&str, &str)> {
-    let is_path = |word: &str| word.ends_with(".rs");
+    let is_path = |word: &str| word.starts_with("src/") || word.starts_with("tests/");
     let is_test = |word: &str| {
         word.matches('_').count() > 2
             && !word.contains(|c: char| !(c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()))

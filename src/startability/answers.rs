@@ -26,6 +26,10 @@ pub fn start_calls() -> impl Iterator<Item = Call> {
 
 /// What becomes of one call, for all the arguments that it may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is asked alone, and all combinations occur"
+)]
 pub struct CallAnswer {
     /// In which ways it is denied, for some arguments.
     pub denials: Denials,
