@@ -42,7 +42,8 @@ pub(super) struct Args {
     /// The kubelet's seccomp directory: seccomp in its root directory. It must exist
     #[arg(long, value_name = "ROOT")]
     seccomp_root: PathBuf,
-    /// Remove what an earlier run installed and the folder no longer names; nothing while a file cannot be read
+    /// Remove what an earlier run installed and the folder no longer names; nothing while a file does not
+    /// say which profile it holds
     #[arg(long)]
     prune: bool,
     /// Namespace of an OCI JSON file, which names none; its name is that of the file

@@ -113,10 +113,10 @@ pub(super) const CRUN_CACHE: Rule = Rule {
     },
 };
 
-/// Once for a profile: all its errnos share the fate.
+/// Once for a profile: all its errnos share the fate. One that is misplaced does not: it goes, and that is told.
 fn crun_cache(profile: &Profile, found: &mut Found) {
     const CRUN: &[Affected] = &[Affected::since(Software::Crun, Version::new(1, 7, 0))];
-    let first = entries(profile).find(|(_, entry)| entry.errno_ret.is_some());
+    let first = entries(profile).find(|(_, entry)| entry.errno_ret.is_some() && entry.action.takes_errno());
     if let Some((path, _)) = first {
         let message = "for later: crun since 1.7 takes the filter of the version before if nothing but an errnoRet is \
                        changed, so change another part of the profile with it; accept it once you know";

@@ -59,7 +59,7 @@ fn names(profile: &Profile, found: &mut Found) {
     for (path, entry) in entries(profile) {
         let path = path.key("names");
         if entry.names.is_empty() {
-            let message = "an entry needs at least one name: add names or remove the entry";
+            let message = "runtimes skip an entry without names: add names, or remove the entry";
             found.add(|| (path, message.to_owned()));
             continue;
         }

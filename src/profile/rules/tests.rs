@@ -503,6 +503,12 @@ fn the_cache_of_crun_is_told_once_at_the_first_errno_of_an_entry() {
     profile.syscalls[2].errno_ret = Errno::new(1);
     profile.syscalls[3].errno_ret = Errno::new(13);
     found(&profile, Code::CrunErrnoCache, "syscalls[2].errnoRet");
+    // What must go anyway is told once, by the rule that says so.
+    profile.syscalls[2].action = Action::Kill;
+    found(&profile, Code::ErrnoMisplaced, "syscalls[2].errnoRet");
+    found(&profile, Code::CrunErrnoCache, "syscalls[3].errnoRet");
+    profile.syscalls[3].errno_ret = None;
+    accepted(&profile, Code::CrunErrnoCache);
 }
 
 #[test]
