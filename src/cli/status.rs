@@ -9,18 +9,18 @@ mod print;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use self::count::{Counted, NodeView, ProfileView, count};
+use self::count::{Counted, NodeView, ProfileView, count, missing};
 use super::client;
 use crate::api::{RawSeccompProfile, SeccompNode};
 use crate::profile::ProfileName;
-use crate::text::chain;
+use crate::text::{chain, count as count_of};
 
 /// Objects per request.
 const PAGE: u32 = 500;
@@ -97,6 +97,18 @@ enum Wanted {
     One(ProfileName),
 }
 
+impl Wanted {
+    fn includes(&self, profile: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(namespace) => profile
+                .split_once('/')
+                .is_some_and(|(of_profile, _)| of_profile == namespace),
+            Self::One(name) => profile == name.to_string(),
+        }
+    }
+}
+
 /// Reads every report once, and prints.
 pub(super) async fn run(args: Args, client: Client, out: &mut impl Write) -> anyhow::Result<()> {
     let wanted = args.wanted(client.default_namespace())?;
@@ -113,7 +125,7 @@ pub(super) async fn run(args: Args, client: Client, out: &mut impl Write) -> any
                 .get_opt(name.name())
                 .await
                 .map_err(|error| cannot_read(&format!("SeccompProfile {name}"), &error))?;
-            vec![found.with_context(|| format!("there is no SeccompProfile {name}"))?]
+            found.into_iter().collect()
         }
     };
     let reports = list(Api::<DeserializeGuard<SeccompNode>>::all(client.clone()))
@@ -127,10 +139,16 @@ pub(super) async fn run(args: Args, client: Client, out: &mut impl Write) -> any
     };
     let has_labels = nodes.is_some();
     let nodes = NodeView::join(reports, nodes);
-    let counted: Vec<Counted> = profiles
+    let mut counted: Vec<Counted> = profiles
         .iter()
         .map(|profile| count(&ProfileView::of(profile), &nodes))
         .collect();
+    let missing = missing(&counted, &nodes);
+    if let (Wanted::One(name), []) = (&wanted, &counted[..]) {
+        return Err(not_found(name, &missing));
+    }
+    counted.extend(missing.into_iter().filter(|one| wanted.includes(&one.profile)));
+    counted.sort_by(|a, b| a.profile.split('/').cmp(b.profile.split('/')));
     match (args.output, wanted) {
         (Output::Json, _) => print::json(&counted, out)?,
         (Output::Text, Wanted::One(_)) => counted.iter().try_for_each(|one| print::detail(one, out))?,
@@ -161,6 +179,20 @@ where
             Some(token) => parameters = parameters.continue_token(&token),
             None => return Ok(all),
         }
+    }
+}
+
+/// What is asked for is no object; where pods name it all the same, that is told.
+fn not_found(name: &ProfileName, missing: &[Counted]) -> anyhow::Error {
+    let used = missing.iter().find(|one| one.profile == name.to_string());
+    match used {
+        None => anyhow!("there is no SeccompProfile {name}"),
+        Some(used) => anyhow!(
+            "there is no SeccompProfile {name}, and pods name it on {}: {}. {}",
+            count_of(used.in_use.len(), "node"),
+            print::enumerate(&used.in_use),
+            print::WITHOUT_OBJECT
+        ),
     }
 }
 
@@ -213,6 +245,27 @@ mod tests {
     #[test]
     fn a_name_alone_is_looked_for_where_kubectl_would() {
         assert_eq!(wanted(&["web"]), Ok(Wanted::One("current/web".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_profile_that_is_no_object_is_said_to_be_none_and_where_pods_name_it() {
+        let name: ProfileName = "team/web".parse().unwrap();
+        let nodes = NodeView::join(vec![count::tests::used_on("a"), count::tests::used_on("b")], None);
+        let missing = missing(&[], &nodes);
+        assert_eq!(
+            not_found(&name, &[]).to_string(),
+            "there is no SeccompProfile team/web"
+        );
+        let used = not_found(&name, &missing).to_string();
+        assert!(
+            used.starts_with(
+                "there is no SeccompProfile team/web, and pods name it on 2 nodes: a,b. Where it was"
+            ),
+            "{used}"
+        );
+        let other = Wanted::Namespace("tea".to_owned());
+        assert!(Wanted::All.includes("team/web") && !other.includes("team/web"));
+        assert!(Wanted::Namespace("team".to_owned()).includes("team/web"));
     }
 
     #[test]

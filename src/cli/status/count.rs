@@ -1,6 +1,6 @@
 //! What the reports of all nodes say about a profile. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
@@ -53,6 +53,8 @@ struct ReportedFailure {
 pub(super) struct Counted {
     /// NAMESPACE/NAME.
     pub(super) profile: String,
+    /// Whether there is such an object: pods may name a profile that was deleted, or that never was.
+    pub(super) exists: bool,
     pub(super) generation: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<String>,
@@ -69,11 +71,17 @@ pub(super) struct Counted {
     pub(super) no_report: Vec<String>,
     /// Nodes on which running pods use it.
     pub(super) in_use: Vec<String>,
+    /// Those of them that the profile does not select.
+    #[serde(skip)]
+    pub(super) in_use_unselected: Vec<String>,
     /// What the proofs found in this generation, as far as status lists it.
     pub(super) findings: Vec<Finding>,
     pub(super) findings_total: usize,
     #[serde(skip)]
     pub(super) has_selector: bool,
+    /// Whether there is a selector, and a node whose labels may not be read.
+    #[serde(skip)]
+    pub(super) selection_unknown: bool,
 }
 
 /// A condition of the profile, for its generation.
@@ -254,6 +262,7 @@ pub(super) fn count(profile: &ProfileView, nodes: &BTreeMap<String, NodeView>) -
     let name = profile.name.parse::<ProfileName>().ok();
     let mut counted = Counted {
         profile: profile.name.clone(),
+        exists: true,
         generation: profile.generation,
         digest: profile.digest.map(|digest| digest.to_string()),
         localhost_profile: name.as_ref().map(ProfileName::localhost_profile),
@@ -264,12 +273,15 @@ pub(super) fn count(profile: &ProfileView, nodes: &BTreeMap<String, NodeView>) -
         failed: Vec::new(),
         no_report: Vec::new(),
         in_use: Vec::new(),
+        in_use_unselected: Vec::new(),
         findings: profile.status.findings.clone(),
         findings_total: profile.findings_total(),
         has_selector: !profile.selector.is_empty(),
+        selection_unknown: false,
     };
     for (node_name, node) in nodes {
         let selected = node.is_selected(&profile.selector);
+        counted.selection_unknown |= selected.is_none();
         let Some(report) = &node.report else {
             if selected == Some(true) {
                 counted.no_report.push(node_name.clone());
@@ -278,6 +290,9 @@ pub(super) fn count(profile: &ProfileView, nodes: &BTreeMap<String, NodeView>) -
         };
         if report.in_use.contains(&profile.name) {
             counted.in_use.push(node_name.clone());
+            if selected == Some(false) {
+                counted.in_use_unselected.push(node_name.clone());
+            }
         }
         let is_live = name
             .as_ref()
@@ -298,7 +313,53 @@ pub(super) fn count(profile: &ProfileView, nodes: &BTreeMap<String, NodeView>) -
     counted
 }
 
+/// The profiles that pods name and that are not among those that there are.
+pub(super) fn missing(there: &[Counted], nodes: &BTreeMap<String, NodeView>) -> Vec<Counted> {
+    let there: BTreeSet<&str> = there.iter().map(|one| one.profile.as_str()).collect();
+    let mut users: BTreeMap<ProfileName, Vec<String>> = BTreeMap::new();
+    for (node_name, node) in nodes {
+        let named = node.report.iter().flat_map(|report| &report.in_use);
+        for name in named.filter(|name| !there.contains(name.as_str())) {
+            // What is no name comes from no agent.
+            if let Ok(name) = name.parse() {
+                users.entry(name).or_default().push(node_name.clone());
+            }
+        }
+    }
+    users
+        .into_iter()
+        .map(|(name, in_use)| Counted::missing(&name, in_use))
+        .collect()
+}
+
 impl Counted {
+    fn missing(name: &ProfileName, in_use: Vec<String>) -> Self {
+        let judged = || Judged {
+            status: "Unknown",
+            reason: "NotFound".to_owned(),
+            message: "pods name it, and there is no such SeccompProfile".to_owned(),
+        };
+        Self {
+            profile: name.to_string(),
+            exists: false,
+            generation: 0,
+            digest: None,
+            localhost_profile: Some(name.localhost_profile()),
+            valid: judged(),
+            ready: judged(),
+            installed: Vec::new(),
+            pending: Vec::new(),
+            failed: Vec::new(),
+            no_report: Vec::new(),
+            in_use,
+            in_use_unselected: Vec::new(),
+            findings: Vec::new(),
+            findings_total: 0,
+            has_selector: false,
+            selection_unknown: false,
+        }
+    }
+
     /// How many nodes are selected and report.
     pub(super) fn selected(&self) -> usize {
         self.installed.len() + self.pending.len() + self.failed.len()
@@ -367,6 +428,11 @@ pub(super) mod tests {
                 .extend(part.as_object().unwrap().clone());
         }
         serde_json::from_value(object).unwrap()
+    }
+
+    /// The report of a node on which pods use the profile, and which does not have it.
+    pub(crate) fn used_on(node: &str) -> DeserializeGuard<SeccompNode> {
+        report(node, None, &json!({"inUse": ["team/web"]}))
     }
 
     fn node(name: &str, zone: &str) -> PartialObjectMeta<Node> {
@@ -481,6 +547,45 @@ pub(super) mod tests {
             ),
             (1, 0, 1)
         );
-        assert!(counted.has_selector);
+        assert!(counted.has_selector && counted.selection_unknown);
+    }
+
+    #[test]
+    fn what_pods_name_and_nobody_has_is_missing_and_nothing_else_is() {
+        let profile = profile(&allow_all(), &Value::Null);
+        let nodes = NodeView::join(
+            vec![
+                report("a", None, &json!({"inUse": ["team/old", "team/web"]})),
+                report(
+                    "b",
+                    None,
+                    &json!({"inUse": ["other/typo", "team/old", "no name"]}),
+                ),
+            ],
+            None,
+        );
+        let there = [count(&ProfileView::of(&profile), &nodes)];
+        let missing: Vec<_> = missing(&there, &nodes)
+            .into_iter()
+            .map(|one| (one.profile, one.exists, one.in_use.join(" ")))
+            .collect();
+        assert_eq!(
+            missing,
+            [
+                ("other/typo".to_owned(), false, "b".to_owned()),
+                ("team/old".to_owned(), false, "a b".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn use_on_a_node_that_is_not_selected_is_told_apart() {
+        let mut spec = zone_one();
+        spec["nodeSelector"] = json!({"zone": "3"});
+        let profile = profile(&spec, &Value::Null);
+        let counted = count(&ProfileView::of(&profile), &cluster(&profile));
+        assert_eq!((counted.selected(), counted.selection_unknown), (0, false));
+        assert_eq!(counted.in_use, ["a"]);
+        assert_eq!(counted.in_use_unselected, ["a"]);
     }
 }

@@ -28,14 +28,42 @@ pub(super) fn table(profiles: &[Counted], place: Option<&str>, out: &mut impl Wr
     let rows = profiles.iter().map(|profile| {
         [
             printable(&profile.profile),
-            profile.valid.status.to_owned(),
+            valid(profile),
             installed(profile),
-            profile.pending.len().to_string(),
-            profile.failed.len().to_string(),
+            of_object(profile, profile.pending.len()),
+            of_object(profile, profile.failed.len()),
             profile.in_use.len().to_string(),
         ]
     });
-    columns(&std::iter::once(header).chain(rows).collect::<Vec<_>>(), out)
+    columns(&std::iter::once(header).chain(rows).collect::<Vec<_>>(), out)?;
+    if profiles.iter().any(|profile| !profile.exists) {
+        writeln!(
+            out,
+            "\nNotFound: pods name it, and there is no such SeccompProfile. {WITHOUT_OBJECT}."
+        )?;
+    }
+    Ok(())
+}
+
+/// What becomes of pods that name a profile without an object.
+pub(super) const WITHOUT_OBJECT: &str = "Where it was installed its file stays as long as they are there; elsewhere \
+                                         they wait for it, and do not start";
+
+fn valid(profile: &Counted) -> String {
+    if profile.exists {
+        profile.valid.status.to_owned()
+    } else {
+        "NotFound".to_owned()
+    }
+}
+
+/// A number that only a profile with an object has.
+fn of_object(profile: &Counted, number: usize) -> String {
+    if profile.exists {
+        number.to_string()
+    } else {
+        "-".to_owned()
+    }
 }
 
 /// Everything about one profile.
@@ -47,24 +75,37 @@ pub(super) fn detail(profile: &Counted, out: &mut impl Write) -> io::Result<()> 
     line("Valid", &judged(&profile.valid))?;
     line("Ready", &judged(&profile.ready))?;
     line("Installed", &installed(profile))?;
+    let (unselected, in_use): (Vec<_>, Vec<_>) = profile
+        .in_use
+        .iter()
+        .cloned()
+        .partition(|node| profile.in_use_unselected.contains(node));
     let groups = [
-        ("installed", &profile.installed),
-        ("pending", &profile.pending),
-        ("no report", &profile.no_report),
-        ("in use", &profile.in_use),
+        ("installed", &profile.installed, ""),
+        ("pending", &profile.pending, ""),
+        (
+            "no report",
+            &profile.no_report,
+            "selected, and no agent has reported",
+        ),
+        ("in use", &in_use, "running pods use it"),
+        (
+            "in use",
+            &unselected,
+            "running pods use it, and the node is not selected (any more)",
+        ),
     ];
     let mut rows = vec![["STATE", "NODES", "WHICH", "WHY"].map(str::to_owned)];
     rows.extend(
         groups
             .into_iter()
-            .filter(|(_, nodes)| !nodes.is_empty())
-            .map(|(state, nodes)| {
-                let names: Vec<_> = nodes.iter().map(String::as_str).collect();
+            .filter(|(_, nodes, _)| !nodes.is_empty())
+            .map(|(state, nodes, why)| {
                 [
                     state.to_owned(),
                     nodes.len().to_string(),
-                    enumerate(&names),
-                    why(state).to_owned(),
+                    enumerate(nodes),
+                    why.to_owned(),
                 ]
             }),
     );
@@ -122,15 +163,15 @@ pub(super) fn json(profiles: &[Counted], out: &mut impl Write) -> io::Result<()>
     )
 }
 
+/// On how many of the nodes that are selected and report; in words where there is none of them.
 fn installed(profile: &Counted) -> String {
-    format!("{}/{}", profile.installed.len(), profile.selected())
-}
-
-fn why(state: &str) -> &'static str {
-    match state {
-        "no report" => "selected, and no agent has reported",
-        "in use" => "running pods use it",
-        _ => "",
+    let installed = profile.installed.len();
+    match profile.selected() {
+        _ if !profile.exists => "-".to_owned(),
+        _ if profile.selection_unknown => format!("{installed}/?"),
+        0 if profile.no_report.is_empty() => "none selected".to_owned(),
+        0 => "no report".to_owned(),
+        selected => format!("{installed}/{selected}"),
     }
 }
 
@@ -146,9 +187,9 @@ fn judged(judged: &Judged) -> String {
     )
 }
 
-fn enumerate(nodes: &[&str]) -> String {
+pub(super) fn enumerate(nodes: &[impl AsRef<str>]) -> String {
     let (named, others) = nodes.split_at(nodes.len().min(MAX_NAMED));
-    let named: Vec<_> = named.iter().map(|name| printable(name)).collect();
+    let named: Vec<_> = named.iter().map(|name| printable(name.as_ref())).collect();
     match others.len() {
         0 => named.join(","),
         others => format!("{},+{others}", named.join(",")),
@@ -178,8 +219,8 @@ fn columns<const N: usize>(rows: &[[String; N]], out: &mut impl Write) -> io::Re
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::count::tests::{allow_all, cluster, profile};
-    use super::super::count::{Failed, ProfileView, count};
+    use super::super::count::tests::{allow_all, cluster, profile, used_on};
+    use super::super::count::{Failed, NodeView, ProfileView, count, missing};
     use super::*;
 
     fn counted() -> Counted {
@@ -205,6 +246,77 @@ mod tests {
             text(|out| table(&[], Some("shop"), out)),
             "No SeccompProfile found in namespace shop.\n"
         );
+    }
+
+    #[test]
+    fn where_no_node_counts_the_table_says_why() {
+        let nodes = |labels: Option<&str>| {
+            let node = |zone: &str| {
+                vec![
+                    serde_json::from_value(json!({"metadata": {"name": "a", "labels": {"zone": zone}}}))
+                        .unwrap(),
+                ]
+            };
+            NodeView::join(vec![used_on("a")], labels.map(node))
+        };
+        let one = profile(
+            &json!({"defaultAction": "SCMP_ACT_ALLOW", "nodeSelector": {"zone": "1"}}),
+            &Value::Null,
+        );
+        let shown = |nodes| {
+            let counted = count(&ProfileView::of(&one), &nodes);
+            text(|out| table(&[counted], None, out))
+                .lines()
+                .nth(1)
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(
+            shown(nodes(Some("2"))),
+            "team/web         Unknown   none selected   0         0        1"
+        );
+        assert_eq!(
+            shown(nodes(None)),
+            "team/web         Unknown   0/?         0         0        1"
+        );
+        let silent =
+            serde_json::from_value(json!({"metadata": {"name": "b", "labels": {"zone": "1"}}})).unwrap();
+        assert_eq!(
+            shown(NodeView::join(Vec::new(), Some(vec![silent]))),
+            "team/web         Unknown   no report   0         0        0"
+        );
+    }
+
+    #[test]
+    fn a_profile_without_an_object_that_pods_name_is_shown_with_what_becomes_of_them() {
+        let nodes = NodeView::join(vec![used_on("a")], None);
+        assert_eq!(
+            text(|out| table(&missing(&[], &nodes), None, out)),
+            format!(
+                "NAMESPACE/NAME   VALID      INSTALLED   PENDING   FAILED   IN USE\n\
+                 team/web         NotFound   -           -         -        1\n\n\
+                 NotFound: pods name it, and there is no such SeccompProfile. {WITHOUT_OBJECT}.\n"
+            )
+        );
+        let shown: Value = serde_json::from_str(&text(|out| json(&missing(&[], &nodes), out))).unwrap();
+        assert_eq!(
+            (&shown[0]["exists"], &shown[0]["inUse"]),
+            (&json!(false), &json!(["a"]))
+        );
+    }
+
+    #[test]
+    fn use_on_a_node_that_is_not_selected_stands_on_a_line_of_its_own() {
+        let mut counted = counted();
+        counted.in_use = vec!["a".to_owned(), "z".to_owned()];
+        counted.in_use_unselected = vec!["z".to_owned()];
+        let shown = text(|out| detail(&counted, out));
+        for line in [
+            "in use      1       a       running pods use it\n",
+            "in use      1       z       running pods use it, and the node is not selected (any more)\n",
+        ] {
+            assert!(shown.contains(line), "{line} in {shown}");
+        }
     }
 
     #[test]
