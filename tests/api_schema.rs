@@ -387,6 +387,57 @@ async fn a_spec_that_breaks_a_rule_is_refused_with_a_message_that_says_what_to_w
 }
 
 #[tokio::test]
+async fn each_key_of_dockers_format_is_refused_once_with_the_command_that_resolves_it() -> Result<()> {
+    // Of a hundred entries each key stands in those from the first to the last.
+    let keys = [
+        ("includes", json!({"caps": ["CAP_SYS_ADMIN"]}), 3, 90),
+        ("excludes", json!({}), 5, 6),
+        ("name", json!("read"), 0, 99),
+        ("errno", json!("EPERM"), 99, 99),
+        ("comment", json!(""), 2, 50),
+    ];
+    let mut entries = vec![json!({"names": ["read"], "action": "SCMP_ACT_ALLOW"}); 100];
+    for (key, value, first, last) in &keys {
+        for entry in &mut entries[*first..=*last] {
+            entry[*key] = value.clone();
+        }
+    }
+    let spec = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrno": "EPERM",
+        "archMap": vec![json!({"architecture": "SCMP_ARCH_X86_64", "subArchitectures": []}); 8],
+        "syscalls": entries,
+    });
+    let api = profiles(cluster().await?.admin().await?);
+    let Err(kube::Error::Api(status)) = api.create(&dry_run(), &object("docker", &spec)?).await else {
+        anyhow::bail!("it was taken");
+    };
+    let causes = status.details.context("no details")?.causes;
+    let told: Vec<_> = causes
+        .iter()
+        .map(|cause| (cause.field.clone(), cause.message.as_str()))
+        .collect();
+    let in_entries = keys.iter().map(|(key, _, first, last)| {
+        let end = format!(" (first in syscalls[{first}], {} in all)", last - first + 1);
+        ("spec.syscalls".to_owned(), *key, end)
+    });
+    let of_spec = ["archMap", "defaultErrno"].map(|key| (format!("spec.{key}"), key, String::new()));
+    let expected: Vec<_> = in_entries.chain(of_spec).collect();
+    ensure!(told.len() == expected.len(), "{told:#?}");
+    for (field, key, end) in expected {
+        let begin = format!("Forbidden: {key} is a key of Docker's profile format; ");
+        ensure!(
+            told.iter().any(|(of, message)| *of == field
+                && message.starts_with(&begin)
+                && message.contains("let callgate resolve")
+                && message.ends_with(&end)),
+            "{field}, {begin}, {end} in {told:#?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_spec_that_keeps_the_rules_is_taken() -> Result<()> {
     let one_of_each = |actions: &[Action]| -> Value {
         actions

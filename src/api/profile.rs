@@ -159,7 +159,7 @@ pub struct SeccompProfileSpec {
 #[serde(rename_all = "camelCase")]
 #[schemars(
     extend("x-kubernetes-preserve-unknown-fields" = true, "x-kubernetes-validations" = rules::syscall()),
-    transform = rules::refuse_docker_keys_of_syscall,
+    transform = rules::declare_docker_keys_of_syscall,
 )]
 pub struct Syscall {
     /// Names of system calls, as the manual pages of section 2 write them; from 1 to 1024. A name that an

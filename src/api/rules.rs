@@ -70,7 +70,7 @@ pub(super) fn spec() -> Vec<ValidationRule> {
         .map(|architecture| format!("'{architecture}'"))
         .collect();
     let big_endian = big_endian.join(", ");
-    vec![
+    let mut rules = vec![
         at(
             ".defaultAction",
             rule(
@@ -137,7 +137,10 @@ pub(super) fn spec() -> Vec<ValidationRule> {
                 "big-endian and little-endian architectures cannot share one filter; write one profile for each kind",
             ),
         ),
-    ]
+    ];
+    let docker = [INCLUDES, EXCLUDES, NAME, ERRNO, COMMENT];
+    rules.extend(docker.iter().map(DockerKey::refuse_in_syscalls));
+    rules
 }
 
 /// Of one element of `spec.syscalls`.
@@ -209,63 +212,106 @@ pub(super) fn uint64() -> Vec<ValidationRule> {
     )]
 }
 
+/// A key of Docker's format that profiles have, and what to do about it. `callgate resolve` does it for a whole file.
+struct DockerKey {
+    name: &'static str,
+    cure: &'static str,
+}
+
+impl DockerKey {
+    /// A key is refused for every client if it is declared with its type and a rule finds it. (An unknown key would be
+    /// refused for some clients, and pruned or kept for others.)
+    fn declare(&self, schema: &mut Schema, mut declaration: Value) {
+        declaration["description"] =
+            json!("Not a field. A key of Docker's profile format, declared to be refused.");
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.insert(self.name.to_owned(), declaration);
+        }
+    }
+
+    fn message(&self) -> String {
+        format!("{} is a key of Docker's profile format; {}", self.name, self.cure)
+    }
+
+    /// Refuses it in the schema that declares it.
+    fn refuse(&self) -> ValidationRule {
+        forbidden(rule("false", self.message()))
+    }
+
+    /// Refuses it in all elements of `syscalls` at once. Docker's own profile has such keys in some twenty entries: a
+    /// rule of the element would be answered with a line for each.
+    fn refuse_in_syscalls(&self) -> ValidationRule {
+        let Self { name, .. } = self;
+        ValidationRule {
+            message_expression: Some(format!(
+                "\"{} (first in syscalls[%d], %d in all)\".format([\
+                 self.syscalls.map(s, has(s.{name})).indexOf(true), self.syscalls.filter(s, has(s.{name})).size()])",
+                self.message()
+            )),
+            ..at(
+                ".syscalls",
+                forbidden(rule(
+                    format!("!has(self.syscalls) || !self.syscalls.exists(s, has(s.{name}))"),
+                    self.message(),
+                )),
+            )
+        }
+    }
+}
+
+const ARCH_MAP: DockerKey = DockerKey {
+    name: "archMap",
+    cure: "runtimes under Kubernetes ignore it: list the architectures under architectures, or let callgate resolve do so",
+};
+const DEFAULT_ERRNO: DockerKey = DockerKey {
+    name: "defaultErrno",
+    cure: "runtimes under Kubernetes ignore it: write defaultErrnoRet, a number, or let callgate resolve do so",
+};
+const INCLUDES: DockerKey = DockerKey {
+    name: "includes",
+    cure: DECIDE,
+};
+const EXCLUDES: DockerKey = DockerKey {
+    name: "excludes",
+    cure: DECIDE,
+};
+const DECIDE: &str = "runtimes under Kubernetes ignore it and apply the entry to every container: \
+                      let callgate resolve decide which entries remain";
+const NAME: DockerKey = DockerKey {
+    name: "name",
+    cure: "runc skips an entry without names: write names, a list, or let callgate resolve do so",
+};
+const ERRNO: DockerKey = DockerKey {
+    name: "errno",
+    cure: "runtimes under Kubernetes ignore it: write errnoRet, a number, or let callgate resolve do so",
+};
+const COMMENT: DockerKey = DockerKey {
+    name: "comment",
+    cure: "the OCI specification does not have it: write a YAML comment, or let callgate resolve leave it out",
+};
+
 /// Declares keys of Docker's format on `spec`, to be refused with a message.
 pub(super) fn refuse_docker_keys_of_spec(schema: &mut Schema) {
-    refuse(
+    let refused = |key: &DockerKey, mut declaration: Value| {
+        declaration[RULES] = json!([key.refuse()]);
+        declaration
+    };
+    let list =
+        json!({"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    ARCH_MAP.declare(schema, refused(&ARCH_MAP, list));
+    DEFAULT_ERRNO.declare(
         schema,
-        "archMap",
-        json!({"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}),
-        "runtimes under Kubernetes ignore it: list the architectures under architectures",
-    );
-    refuse(
-        schema,
-        "defaultErrno",
-        json!({"x-kubernetes-int-or-string": true}),
-        "runtimes under Kubernetes ignore it: write defaultErrnoRet, a number",
-    );
-}
-
-/// Declares keys of Docker's format on an element of `spec.syscalls`, to be refused with a message.
-pub(super) fn refuse_docker_keys_of_syscall(schema: &mut Schema) {
-    for key in ["includes", "excludes"] {
-        refuse(
-            schema,
-            key,
-            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
-            "runtimes under Kubernetes ignore it and apply the entry to every container: \
-             decide what it decides, and keep or remove the entry",
-        );
-    }
-    refuse(
-        schema,
-        "name",
-        json!({"type": "string"}),
-        "runc skips an entry without names: write names, a list",
-    );
-    refuse(
-        schema,
-        "errno",
-        json!({"x-kubernetes-int-or-string": true}),
-        "runtimes under Kubernetes ignore it: write errnoRet, a number",
-    );
-    refuse(
-        schema,
-        "comment",
-        json!({"type": "string"}),
-        "the OCI specification does not have it: write a YAML comment",
+        refused(&DEFAULT_ERRNO, json!({"x-kubernetes-int-or-string": true})),
     );
 }
 
-/// A key is refused for every client if it is declared with its type and a rule that is never true. (An
-/// unknown key would be refused for some clients, and pruned or kept for others.)
-fn refuse(schema: &mut Schema, key: &str, mut declaration: Value, why: &str) {
-    declaration["description"] =
-        json!("Not a field. A key of Docker's profile format, declared to be refused.");
-    declaration[RULES] = json!([rule(
-        "false",
-        format!("{key} is a key of Docker's profile format; {why}")
-    )]);
-    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.insert(key.to_owned(), declaration);
-    }
+/// Declares keys of Docker's format on an element of `spec.syscalls`: rules of `spec` refuse them.
+pub(super) fn declare_docker_keys_of_syscall(schema: &mut Schema) {
+    let object = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let text = json!({"type": "string"});
+    INCLUDES.declare(schema, object.clone());
+    EXCLUDES.declare(schema, object);
+    NAME.declare(schema, text.clone());
+    ERRNO.declare(schema, json!({"x-kubernetes-int-or-string": true}));
+    COMMENT.declare(schema, text);
 }
