@@ -99,7 +99,7 @@ struct Checked<'a> {
     file: &'a SourceFile,
     document: &'a SourceDocument,
     result: CheckResult,
-    /// Those first that decide, each with its place in the file.
+    /// In the order of the file, each with its place there; of one place those first that decide.
     findings: Vec<Finding>,
 }
 
@@ -324,7 +324,8 @@ impl<'a> Checked<'a> {
                 finding.location = finding.location.or_else(|| profile.locate(&finding.field));
             }
         }
-        findings.sort_by_key(|finding| !finding.is_fatal());
+        // Without a place is what concerns the document as a whole: it comes first.
+        findings.sort_by_key(|finding| (finding.location, !finding.is_fatal()));
         one.findings = findings;
         one
     }
