@@ -38,7 +38,10 @@ impl<'a> Places<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         // No parser counts a byte order mark as a column.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let (mut lines, mut strides, mut length) = (vec![0], Vec::new(), 0);
+        // A text of nothing but line ends has millions: their room is not doubled again and again.
+        let most = text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 1;
+        let (mut lines, mut strides, mut length) = (Vec::with_capacity(most), Vec::new(), 0);
+        lines.push(0);
         let ends_line = line_ends(text);
         for (offset, character) in text.char_indices() {
             if length % STRIDE == 0 {

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Component, Path};
 
+use serde::Serialize;
+use serde::ser::{SerializeSeq as _, Serializer};
 use serde_json::{Value, json};
 
 use super::super::finding::{acceptance, level};
@@ -20,33 +22,67 @@ pub(super) fn render(report: &Report<'_>) -> serde_json::Result<String> {
     let findings = report.checked.iter().flat_map(|one| &one.findings);
     let codes: BTreeSet<Code> = findings.map(|finding| finding.code).collect();
     let codes: Vec<Code> = codes.into_iter().collect();
-    let mut results = Vec::new();
-    for of_file in report.checked.chunk_by(|a, b| std::ptr::eq(a.file, b.file)) {
-        let places = Places::new(of_file.first().map_or("", |one| &one.file.text));
-        for one in of_file {
-            let of_one = one.findings.iter();
-            results.extend(of_one.map(|finding| result(report, one, finding, &places, &codes)));
-        }
-    }
-    let log = json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": {"driver": {
+    let log = Log {
+        schema: "https://json.schemastore.org/sarif-2.1.0.json",
+        version: "2.1.0",
+        runs: [Run {
+            tool: json!({"driver": {
                 "name": env!("CARGO_PKG_NAME"),
                 "version": env!("CARGO_PKG_VERSION"),
                 "rules": codes.iter().map(|code| rule(*code)).collect::<Vec<_>>(),
-            }},
-            "columnKind": "unicodeCodePoints",
-            "invocations": [{
+            }}),
+            column_kind: "unicodeCodePoints",
+            invocations: json!([{
                 "executionSuccessful": report.exit_code() != 2,
                 "exitCode": report.exit_code(),
                 "toolExecutionNotifications": notifications(report),
-            }],
-            "results": results,
+            }]),
+            results: Results {
+                report,
+                codes: &codes,
+            },
         }],
-    });
+    };
     Ok(printable_json(&serde_json::to_string_pretty(&log)?) + "\n")
+}
+
+#[derive(Serialize)]
+struct Log<'a> {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    version: &'static str,
+    runs: [Run<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Run<'a> {
+    tool: Value,
+    column_kind: &'static str,
+    invocations: Value,
+    results: Results<'a>,
+}
+
+/// Made one by one while they are written: together they would take many times the memory of their findings.
+struct Results<'a> {
+    report: &'a Report<'a>,
+    codes: &'a [Code],
+}
+
+impl Serialize for Results<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { report, codes } = *self;
+        let mut list = serializer.serialize_seq(None)?;
+        for of_file in report.checked.chunk_by(|a, b| std::ptr::eq(a.file, b.file)) {
+            let places = Places::new(of_file.first().map_or("", |one| &one.file.text));
+            for one in of_file {
+                for finding in &one.findings {
+                    list.serialize_element(&result(report, one, finding, &places, codes))?;
+                }
+            }
+        }
+        list.end()
+    }
 }
 
 fn rule(code: Code) -> Value {
