@@ -26,6 +26,8 @@ macro_rules! start {
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/formats.rs"]
+mod formats;
 #[path = "cli/hostile.rs"]
 mod hostile;
 #[path = "cli/resolve.rs"]
@@ -67,8 +69,12 @@ struct Ran {
 
 /// Runs callgate in a folder, with this as its standard input.
 fn callgate(folder: &Path, arguments: &[&str], input: &str) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_callgate"))
-        .args(arguments)
+    let mut program = Command::new(env!("CARGO_BIN_EXE_callgate"));
+    run(program.args(arguments), folder, input)
+}
+
+fn run(command: &mut Command, folder: &Path, input: &str) -> Ran {
+    let mut child = command
         .current_dir(folder)
         .env_remove("KUBECONFIG")
         .stdin(Stdio::piped())

@@ -48,11 +48,11 @@ spec:
 const LISTENER: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock",
     "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#;
 
-fn check(folder: &Path, arguments: &[&str]) -> Ran {
+pub(crate) fn check(folder: &Path, arguments: &[&str]) -> Ran {
     callgate(folder, &[&["check"], arguments].concat(), "")
 }
 
-fn parsed(text: &str) -> Value {
+pub(crate) fn parsed(text: &str) -> Value {
     serde_json::from_str(text)
         .map_err(|error| format!("{error}: {text}"))
         .unwrap()
@@ -92,7 +92,7 @@ fn with<'a>(list: &'a Value, member: &str, value: &str) -> &'a Value {
     found[0]
 }
 
-fn validate(schema: &Value, instance: &Value) {
+pub(crate) fn validate(schema: &Value, instance: &Value) {
     let validator = jsonschema::options()
         .should_validate_formats(true)
         .build(schema)
@@ -104,13 +104,13 @@ fn validate(schema: &Value, instance: &Value) {
     assert!(errors.is_empty(), "{errors:#?}\n{instance:#}");
 }
 
-fn read_json(path: &str) -> Value {
+pub(crate) fn read_json(path: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     parsed(&fs::read_to_string(path).unwrap())
 }
 
 /// The schema of OASIS, from where its `$id` says.
-fn sarif_schema() -> Value {
+pub(crate) fn sarif_schema() -> Value {
     let mut schema = read_json("tests/data/sarif-2.1.0.schema.json");
     // A bracket too many in the pattern of a member that is not printed: no expression for all who are strict.
     for owner in ["run", "toolComponent"] {
@@ -121,7 +121,7 @@ fn sarif_schema() -> Value {
 }
 
 /// The schema without its promise that members may be added: what is printed today is all in it.
-fn closed(mut schema: Value) -> Value {
+pub(crate) fn closed(mut schema: Value) -> Value {
     match &mut schema {
         Value::Object(map) => {
             if map.contains_key("properties") {

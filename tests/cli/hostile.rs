@@ -1,8 +1,11 @@
-//! Texts that are meant to do harm. Each ends with a finding or a clear error, and with output of a bounded length.
+//! Texts that are meant to do harm. Each ends with a finding or a clear error, in bounded memory, and with output of a
+//! bounded length.
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
 
-use super::callgate;
+use super::{Ran, run};
 
 /// The most bytes that are said of one text: as much as is listed of the findings in the worst.
 const MAX_OUTPUT: usize = 1024 * 1024;
@@ -41,12 +44,23 @@ fn bomb(levels: usize) -> String {
     text
 }
 
+/// Runs `callgate check` in 64 MiB of memory: beyond that it is killed, and has no exit code.
+fn check_in_little_memory(folder: &Path, format: &str) -> Ran {
+    let mut shell = Command::new("sh");
+    let limited = "ulimit -d 65536 && exec \"$0\" check --format \"$1\" profile.json";
+    run(
+        shell.args(["-c", limited, env!("CARGO_BIN_EXE_callgate"), format]),
+        folder,
+        "",
+    )
+}
+
 #[track_caller]
 fn is_refused(text: impl AsRef<[u8]>, exit_code: i32, expected: &[&str]) {
     let text = text.as_ref();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("profile.json"), text).unwrap();
-    let ran = callgate(folder.path(), &["check", "profile.json"], "");
+    let ran = check_in_little_memory(folder.path(), "human");
     let begin = String::from_utf8_lossy(&text[..text.len().min(100)]);
     assert_eq!(ran.code, exit_code, "{begin}: {}{}", ran.out, ran.err);
     for part in expected {
@@ -194,6 +208,90 @@ fn a_text_of_too_many_values_or_documents_is_refused() {
         1,
         &[too_many],
     );
+}
+
+#[test]
+fn a_hundred_thousand_entries_are_refused_without_a_look_at_each() {
+    let entries =
+        |entry: &str, number: usize| oci(&format!("\"syscalls\": [{}]", vec![entry; number].join(",")));
+    let too_large = ["error[too-large]: syscalls"];
+    is_refused(entries("{}", 10_000), 1, &too_large);
+    is_refused(entries("null", 20_000), 1, &too_large);
+    is_refused(entries(r#"{"names":["a"],"action":"x"}"#, 10_000), 1, &too_large);
+    let too_many_values = ["error[syntax]", "too large"];
+    is_refused(entries("0", 1_000_000), 1, &too_many_values);
+    is_refused(
+        entries(r#"{"names":["a"],"action":"x"}"#, 100_000),
+        1,
+        &too_many_values,
+    );
+    let anchored = "  syscalls:\n  - &a {names: [read], action: SCMP_ACT_ALLOW}\n";
+    is_refused(
+        manifest(&format!("{anchored}{}", "  - *a\n".repeat(5_000))),
+        1,
+        &["error[too-large]: spec.syscalls"],
+    );
+    is_refused(
+        manifest(&format!("{anchored}{}", "  - *a\n".repeat(100_000))),
+        1,
+        &too_many_values,
+    );
+}
+
+#[test]
+fn a_text_of_megabytes_that_says_nothing_is_no_profile() {
+    let no_profile = ["error[syntax]"];
+    for nothing in ["\n", "\r", " ", "#", "\0", "\u{feff}", "%"] {
+        is_refused(nothing.repeat((4 << 20) / nothing.len()), 1, &no_profile);
+    }
+    is_refused("\n".repeat((4 << 20) + 1), 2, &["4 MiB"]);
+    is_refused("&a ".repeat(300_000), 1, &no_profile);
+    is_refused(
+        format!("!<{}> a", "x".repeat(1 << 20)),
+        1,
+        &["error[missing-key]: not an object of Kubernetes"],
+    );
+}
+
+#[test]
+fn keys_and_values_of_a_megabyte_are_shown_cut() {
+    let long = "k".repeat(1 << 20);
+    is_refused(oci(&format!("\"{long}\": 1")), 1, &["error[unknown-key]: "]);
+    is_refused(
+        manifest(&format!("  ? {long}\n  : 1\n")),
+        1,
+        &["error[unknown-key]: "],
+    );
+    is_refused(
+        oci(&format!("\"{}\": 1", r"\u001b".repeat(300_000))),
+        1,
+        &["error[unknown-key]: "],
+    );
+    is_refused(
+        value(&format!("\"0x{}\"", "f".repeat(1 << 20))),
+        1,
+        &["error[wrong-type]: syscalls[0].args[0].value"],
+    );
+    is_refused(
+        oci(&format!("\"listenerPath\": \"/{long}\"")),
+        1,
+        &["error[bad-value]: listenerPath"],
+    );
+    let scalar = manifest(&format!("  listenerMetadata: |\n{}", "    x\n".repeat(600_000)));
+    is_refused(scalar, 1, &["error[too-large]: spec.listenerMetadata"]);
+}
+
+/// A file of as many documents as are read, each with findings: programs get them all.
+#[test]
+fn four_thousand_documents_with_findings_are_told_in_bounded_memory() {
+    let wrong = manifest("  arg: 1\n---\n").repeat(4_000);
+    for format in ["human", "json", "sarif"] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("profile.json"), &wrong).unwrap();
+        let ran = check_in_little_memory(folder.path(), format);
+        assert_eq!(ran.code, 1, "{format}: {}", ran.err);
+        assert!(ran.out.matches("unknown-key").count() >= 4_000, "{format}");
+    }
 }
 
 #[test]
