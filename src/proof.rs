@@ -14,8 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::filter::{libseccomp_version, native};
 use crate::profile::{
     AcceptedBy, Affected, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile,
-    ProfileSpec, Software, SourceProfile, foreign_to, listener_allowed, parse_spec, syscalls,
-    unproven_architecture,
+    ProfileSpec, Software, SourceProfile, foreign_to, listener_allowed, parse_spec, proven_elsewhere,
+    syscalls, unproven_architecture,
 };
 use crate::{startability, testload};
 use cache::Cache;
@@ -175,6 +175,9 @@ impl Prover {
             mut findings,
             root,
         } = read;
+        if let Some(why) = native().and_then(|native| proven_elsewhere(native, &spec)) {
+            return Verdict::Unknown(why);
+        }
         let digest = canonical.digest;
         let verdict = if let Some(verdict) = self.remembered(&digest) {
             verdict

@@ -20,7 +20,7 @@ mod shape;
 
 use super::finding::{AcceptedBy, Affected, Class, Code, FieldPath, Finding};
 use super::model::{Action, Profile, ProfileSpec, Rule as Entry};
-pub use architectures::{foreign_to, unproven_architecture};
+pub use architectures::{foreign_to, proven_elsewhere, unproven_architecture};
 #[cfg(test)]
 pub(crate) use arguments::multiplexer;
 pub use listener::listener_allowed;

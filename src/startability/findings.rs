@@ -237,6 +237,10 @@ impl Judge<'_> {
 
     /// Of runtimes that ask the listener before the program does.
     fn listener(&self) -> Option<Finding> {
+        const WAIT: &[Affected] = &[
+            Affected::always(Software::Runc),
+            Affected::always(Software::Youki),
+        ];
         let asked: Vec<&str> = self
             .answers
             .iter()
@@ -245,12 +249,12 @@ impl Judge<'_> {
             .collect();
         let first = asked.first()?;
         let message = format!(
-            "runtimes themselves may call {} before the program starts, and then wait for the listener: containers \
-             start only if it lets {} through at once",
+            "runc and youki themselves may call {} before the program starts: runc then waits for the listener, and \
+             containers start only if that lets {} through at once; with youki none may start",
             asked.join(", "),
             if asked.len() == 1 { "that" } else { "those" },
         );
-        Some(Finding::new(Code::NotifyAtStart, self.place(first), message))
+        Some(Finding::new(Code::NotifyAtStart, self.place(first), message).affecting(WAIT))
     }
 
     fn finding(&self, code: Code, missing: &[&'static Need], message: String) -> Finding {

@@ -413,7 +413,7 @@ fn examples_of_status() -> Vec<Example> {
     vec![
         Example::of_status("digest", json!(DIGEST), json!(short)),
         Example::of_status("failures", failure(DIGEST), failure(short)),
-        Example::of_status("conditions", conditions("A_1"), conditions("A_")),
+        Example::of_status("conditions", conditions("A_1"), conditions("A,")),
     ]
 }
 

@@ -204,7 +204,7 @@ fn native_not_listed(profile: &Profile, found: &mut Found) {
 pub fn foreign_to(native: Architecture, spec: &ProfileSpec) -> Option<Finding> {
     let listed = &spec.profile.architectures;
     let first = *listed.first()?;
-    let label = spec.node_selector.get("kubernetes.io/arch").map(String::as_str);
+    let label = selected(spec);
     let is_for_others = label.is_some() && label != native.node_label();
     if is_for_others || listed.iter().any(|one| are_related(*one, native)) {
         return None;
@@ -222,6 +222,27 @@ pub fn foreign_to(native: Architecture, spec: &ProfileSpec) -> Option<Finding> {
         field("architectures"),
         message,
     ))
+}
+
+/// Why no machine with this native architecture can prove the profile, nor has to: libseccomp makes no filter there for
+/// the only nodes that it is for, which are of the other byte order.
+#[must_use]
+pub fn proven_elsewhere(native: Architecture, spec: &ProfileSpec) -> Option<String> {
+    let is_other = |one: &Architecture| one.is_big_endian() != native.is_big_endian();
+    let label = selected(spec)?;
+    let listed = &spec.profile.architectures;
+    let is_for_them = listed.iter().any(|one| one.node_label() == Some(label));
+    (is_for_them && listed.iter().all(is_other)).then(|| {
+        format!(
+            "the profile is for {label} nodes alone (nodeSelector), whose byte order is not this machine's: libseccomp \
+             can compile it there only, so only their agents prove it"
+        )
+    })
+}
+
+/// The `kubernetes.io/arch` of the nodes that get it, where the author says.
+fn selected(spec: &ProfileSpec) -> Option<&str> {
+    spec.node_selector.get("kubernetes.io/arch").map(String::as_str)
 }
 
 pub(super) const FOREIGN: Rule = Rule {

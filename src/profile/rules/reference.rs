@@ -164,7 +164,7 @@ const OTHERS: &[(Code, Doc)] = &[
                   call execve. The pod stays in creation or fails with an error that does not name seccomp.",
             evidence: "Measured by starting containers under filters that deny one call or two, with runc 1.1.5 and \
                        1.5.2, crun 1.8.1 and youki 0.7.0, with and without no_new_privs; docs/runtimes.md has the \
-                       table. Only a call that is denied for all arguments counts. Another runtime may need less: if \
+                       table. Only a call that is denied for all that runtimes pass to it counts. Another runtime may need less: if \
                        yours does, accept the finding.",
             cure: "Allow the call. The portable start set lets containers start with allowPrivilegeEscalation: false \
                    on all of these runtimes, whatever the profile does with other calls: \
@@ -181,7 +181,9 @@ const OTHERS: &[(Code, Doc)] = &[
             why: "Pods that name the profile stay in creation on nodes with this runtime. With SCMP_ACT_KILL or \
                   SCMP_ACT_KILL_THREAD, or without exit_group, runc does not even fail: it hangs.",
             evidence: "Measured like cannot-start. The versions between runc 1.1.5 and 1.5.2 are taken to need what \
-                       either does. What fails now and then are calls that Go's runtime makes at moments of its own.",
+                       either does. What fails now and then are calls that Go's runtime makes at moments of its own. Where it is \
+                       not known that each runtime passes what is denied, the finding says that it may be unable to \
+                       start.",
             cure: "Allow the calls; cannot-start has the portable start set.",
             example: None,
         },

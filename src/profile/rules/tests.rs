@@ -634,6 +634,28 @@ fn a_list_for_other_machines_alone_is_told_unless_the_profile_is_given_to_those(
 }
 
 #[test]
+fn what_is_for_nodes_of_the_other_byte_order_alone_is_proven_by_those() {
+    use Architecture::{Aarch64, Ppc64, S390, S390X, X86_64};
+    let told = |native: Architecture, listed: &[Architecture], label: Option<&str>| {
+        let mut spec = spec(&good(), &[]);
+        spec.profile.architectures = listed.to_vec();
+        let labels = label.map(|label| ("kubernetes.io/arch".to_owned(), label.to_owned()));
+        spec.node_selector = labels.into_iter().collect();
+        proven_elsewhere(native, &spec)
+    };
+    let why = told(X86_64, &[S390X, S390], Some("s390x")).unwrap();
+    assert!(why.contains("for s390x nodes alone"), "{why}");
+    assert!(told(S390X, &[X86_64], Some("amd64")).is_some());
+    // Nodes of both kinds get it, nodes that run no such programs get it, and what can be compiled here.
+    assert_eq!(told(X86_64, &[S390X], None), None);
+    assert_eq!(told(X86_64, &[Ppc64], Some("s390x")), None);
+    assert_eq!(told(X86_64, &[S390X], Some("amd64")), None);
+    assert_eq!(told(X86_64, &[S390X, X86_64], Some("s390x")), None);
+    assert_eq!(told(X86_64, &[Aarch64], Some("arm64")), None);
+    assert_eq!(told(S390X, &[S390X], Some("s390x")), None);
+}
+
+#[test]
 fn risky_calls_are_told_by_kind_with_all_their_names() {
     let mut profile = good();
     profile.syscalls[0]

@@ -214,7 +214,7 @@ fn a_listener_that_runtimes_ask_before_the_program_is_told() {
         ..CallAnswer::default()
     });
     let findings = findings(&allowing("{}"), &answers);
-    assert_eq!(told(&findings), [(Code::NotifyAtStart, String::new())]);
+    assert_eq!(told(&findings), [(Code::NotifyAtStart, "runc, youki".to_owned())]);
     assert!(
         findings[0].message.contains("getcwd, openat"),
         "{}",
