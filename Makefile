@@ -30,7 +30,7 @@ demo: packages kubernetes ## Show the main job on a local Kubernetes, step by st
 	cargo run --locked --quiet --example demo
 
 .PHONY: test
-test: root packages kubernetes helm runtimes ## Run every test, on a real kube-apiserver and real container runtimes
+test: root packages kubernetes helm promtool runtimes ## Run every test, on a real kube-apiserver and real container runtimes
 	$(AS_ROOT) test --locked --workspace
 
 .PHONY: lint
@@ -86,6 +86,10 @@ kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
 .PHONY: helm
 helm: ## Build helm, for tests
 	@tests/kubernetes/build helm
+
+.PHONY: promtool
+promtool: ## Build promtool, for tests
+	@tests/kubernetes/build promtool
 
 .PHONY: runtimes
 runtimes: packages ## Build the container runtimes that Debian does not have, for tests

@@ -40,5 +40,5 @@ pub use self::cluster::{Cluster, Output};
 pub use self::metrics::{Request, Requests};
 pub use self::objects::{AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT, NAMESPACE};
 pub use self::process::Process;
-pub use self::tools::repository;
+pub use self::tools::{promtool, repository};
 pub use self::wait::{DEADLINE, eventually};

@@ -13,11 +13,17 @@ pub fn repository() -> &'static Path {
 
 /// The path of the `helm` that `tests/kubernetes/build helm` made.
 pub(crate) fn helm() -> Result<PathBuf> {
-    find(
-        &repository().join("tests/kubernetes/bin"),
-        "helm",
-        "run tests/kubernetes/build helm",
-    )
+    built("helm")
+}
+
+/// The path of the `promtool` that `tests/kubernetes/build promtool` made.
+pub fn promtool() -> Result<PathBuf> {
+    built("promtool")
+}
+
+fn built(name: &str) -> Result<PathBuf> {
+    let directory = repository().join("tests/kubernetes/bin");
+    find(&directory, name, &format!("run tests/kubernetes/build {name}"))
 }
 
 /// The path of `etcd`, `kube-apiserver` or `kubectl`: from the directory `KUBEBUILDER_ASSETS` names, as other
