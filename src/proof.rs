@@ -8,6 +8,7 @@ mod cache;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -227,6 +228,11 @@ impl Prover {
             }
             testload::Verdict::Unknown(reason) => Verdict::Unknown(reason),
         }
+    }
+
+    /// Registers what is counted of test-loads.
+    pub fn register(&self, registry: &mut Registry) {
+        self.client.register(registry);
     }
 
     /// Whether proofs can be made at all (the fork server answers).

@@ -1,10 +1,16 @@
 //! Logs, metrics, health: how a running Callgate is observed. Knows nothing of ours.
 
+mod api;
+mod build;
 mod health;
 mod server;
 
+pub use api::{ApiMetrics, Asked};
+pub use build::register_build;
 pub use health::{Health, Heartbeat};
 pub use server::serve;
+
+use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
@@ -22,9 +28,12 @@ pub fn init_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=error"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours in a file are noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        // What is told of is beside the message, where a query finds it: no nesting.
+        LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }

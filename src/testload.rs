@@ -25,6 +25,7 @@ pub(crate) mod fuzz;
 mod judge;
 mod launch;
 mod message;
+mod metrics;
 mod packet;
 mod process;
 mod queue;

@@ -21,6 +21,7 @@ use crate::profile::{Canonical, Digest, ProfileName};
 use crate::store::{Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
 use drift::Drift;
 use retries::Retries;
+pub(super) use trouble::REASONS;
 use trouble::{Trouble, reason};
 
 /// How soon after a change by others the directory is looked at: a burst is one look.
@@ -285,10 +286,11 @@ impl Disk {
     }
 
     fn hold(&mut self, name: &ProfileName, error: StoreError) {
-        self.metrics.store_failed(reason(&error));
         let message = error.to_string();
+        let reason = reason(&error);
+        self.metrics.store_failed(reason);
         if self.retries.failed(name, error, Instant::now()) {
-            tracing::error!("{message}; trying again");
+            tracing::error!(profile = %name, reason, "{message}; trying again");
         }
     }
 
@@ -363,7 +365,7 @@ impl Disk {
         }
         self.metrics.store_failed(reason(error));
         if self.trouble.as_ref() != Some(&trouble) {
-            tracing::error!("{error}; trying again");
+            tracing::error!(reason = reason(error), "{error}; trying again");
         }
         self.trouble = Some(trouble);
         self.wait();
@@ -420,7 +422,8 @@ fn log(repaired: &Repaired) {
         tracing::warn!(path = %path.display(), "removed: not a file of Callgate");
     }
     if repaired.strays_total > repaired.strays.len() {
-        tracing::warn!("removed {} more", repaired.strays_total - repaired.strays.len());
+        let more = repaired.strays_total - repaired.strays.len();
+        tracing::warn!(more, "removed more that are not files of Callgate");
     }
 }
 

@@ -207,7 +207,7 @@ impl Outbox {
             Ok((object, Ok(held))) => {
                 self.metrics.reported(true);
                 if self.failures.told.take().is_some() {
-                    tracing::info!("the report is written again");
+                    tracing::info!(node = self.node, "the report is written again");
                 }
                 self.failures.unreached.reset();
                 self.failures.refused.reset();
@@ -222,7 +222,10 @@ impl Outbox {
         };
         self.metrics.reported(false);
         if self.failures.told.as_ref() != Some(&message) {
-            tracing::error!("cannot write SeccompNode {}: {message}; trying again", self.node);
+            tracing::error!(
+                node = self.node,
+                "cannot write the SeccompNode: {message}; trying again"
+            );
             self.failures.told = Some(message);
         }
         self.failures.again = Some(now + wait);

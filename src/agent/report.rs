@@ -24,7 +24,7 @@ const MESSAGE: usize = 512;
 const OTHER: &str = "Other";
 
 /// The conditions of a report.
-const OURS: [NodeCondition; 4] = [
+pub(super) const OURS: [NodeCondition; 4] = [
     NodeCondition::Synced,
     NodeCondition::StoreWritable,
     NodeCondition::DriftWatch,

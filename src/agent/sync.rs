@@ -85,6 +85,15 @@ impl Agent {
             libseccomp: proof.libseccomp.clone(),
             kernel: proof.kernel.clone(),
         };
+        tracing::info!(
+            node = config.node,
+            root = %config.seccomp_root.display(),
+            version = versions.agent,
+            libseccomp = versions.libseccomp,
+            kernel = versions.kernel,
+            "the agent starts"
+        );
+        let client = metrics.observe(client);
         let (seen, watches) = watch::start(&client, &config.node, &metrics);
         Self {
             heartbeat: health.heartbeat("the agent's loop", STUCK),
@@ -220,6 +229,7 @@ impl Agent {
             self.catalogue.settle(name, file);
         }
         self.tell(&in_use, now);
+        self.metrics.synced();
 
         let wakes = [
             Some(now + PULSE),
@@ -285,11 +295,13 @@ impl Agent {
         let mut failures: Vec<Failed> = self.catalogue.misnamed().collect();
         failures.append(&mut self.plan.failures);
         for failed in failures.iter().filter(|failed| !self.logged.contains(failed)) {
-            let live = failed.live.map(|digest| digest.to_string());
+            let [digest, live] =
+                [failed.digest, failed.live].map(|digest| digest.map(|digest| digest.to_string()));
             tracing::warn!(
                 profile = failed.profile,
                 generation = failed.generation,
                 reason = failed.reason,
+                digest,
                 live,
                 "profile not installed: {}",
                 failed.message
@@ -320,17 +332,21 @@ impl Agent {
         self.metrics
             .profiles(on_disk.len(), failures.len(), self.plan.pending, in_use.len());
 
+        let aspects = [
+            (NodeCondition::Synced, self.aspect_synced()),
+            (NodeCondition::StoreWritable, self.disk.writable()),
+            (NodeCondition::DriftWatch, self.disk.watching()),
+            (NodeCondition::TestLoad, self.aspect_test_load()),
+        ];
+        for (condition, aspect) in &aspects {
+            self.metrics.condition(*condition, aspect.status);
+        }
         let facts = report::Facts {
             versions: &self.versions,
             live,
             failures: self.profiles.complete.then_some(&failures),
             in_use: self.pods.complete.then_some(in_use),
-            aspects: [
-                (NodeCondition::Synced, self.aspect_synced()),
-                (NodeCondition::StoreWritable, self.disk.writable()),
-                (NodeCondition::DriftWatch, self.disk.watching()),
-                (NodeCondition::TestLoad, self.aspect_test_load()),
-            ],
+            aspects,
         };
         if self.health.is_ready() || now >= self.started + PATIENCE {
             self.outbox.report(facts, self.plan.pending > 0, now);

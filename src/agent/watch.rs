@@ -93,6 +93,26 @@ pub(super) enum Watched {
 }
 
 impl Watched {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Profiles,
+        Self::Node,
+        Self::Pods,
+        Self::Report,
+        Self::Cluster,
+    ];
+
+    /// The resource, in the plural.
+    pub(super) const fn plural(self) -> &'static str {
+        match self {
+            Self::Profiles => "seccompprofiles",
+            Self::Node => "nodes",
+            Self::Pods => "pods",
+            Self::Report => "seccompnodes",
+            Self::Cluster => "namespaces",
+        }
+    }
+
+    /// The same, with its group where it has one.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Profiles => "seccompprofiles.callgate.dev",

@@ -8,7 +8,8 @@ use prometheus_client::registry::Registry;
 
 use super::run::{self, DaemonArgs};
 use crate::agent::{self, Config, Metrics};
-use crate::telemetry::Health;
+use crate::filter::libseccomp_version;
+use crate::telemetry::{self, Health};
 
 /// Installs the profiles of a cluster on this node, keeps them there, and reports
 ///
@@ -56,6 +57,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     } = args;
     run::with_daemon(daemon, async move |client, prover| {
         let mut registry = Registry::with_prefix("callgate_agent");
+        telemetry::register_build(&mut registry, &libseccomp_version());
+        prover.register(&mut registry);
         let metrics = Metrics::register(&mut registry);
         let health = Health::new();
         let config = Config {

@@ -6,7 +6,8 @@ use prometheus_client::registry::Registry;
 
 use super::run::{self, DaemonArgs};
 use crate::controller::{self, Config, Metrics};
-use crate::telemetry::Health;
+use crate::filter::libseccomp_version;
+use crate::telemetry::{self, Health};
 
 /// Judges every profile of a cluster, and says in its status where it is installed
 ///
@@ -45,6 +46,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     });
     run::with_daemon(daemon, async move |client, prover| {
         let mut registry = Registry::with_prefix("callgate_controller");
+        telemetry::register_build(&mut registry, &libseccomp_version());
+        prover.register(&mut registry);
         let metrics = Metrics::register(&mut registry);
         let health = Health::new();
         let config = Config { namespace, identity };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 use super::launch::{Connection, ForkServer, Launch};
 use super::message::{MAX_REPLY, Reply, Request};
+use super::metrics::{Metrics, Waiting};
 use super::packet::{not_taken, receive, send};
 use super::queue::FairQueue;
 use super::{Limits, Verdict};
@@ -31,6 +33,7 @@ const SILENT: &str = "it does not answer";
 pub struct Client {
     requests: mpsc::Sender<Job>,
     alive: Arc<AtomicBool>,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -38,6 +41,7 @@ struct Job {
     tenant: String,
     profile: Canonical,
     answer: oneshot::Sender<Verdict>,
+    waiting: Waiting,
 }
 
 impl Client {
@@ -46,9 +50,20 @@ impl Client {
     pub fn new(server: ForkServer) -> Self {
         let (requests, mailbox) = mpsc::channel(MAILBOX);
         let alive = Arc::new(AtomicBool::new(true));
+        let metrics = Metrics::new();
         let ForkServer { launch, connection } = server;
-        tokio::spawn(Actor::new(launch, Arc::clone(&alive)).run(connection, mailbox));
-        Self { requests, alive }
+        let actor = Actor::new(launch, Arc::clone(&alive), metrics.clone());
+        tokio::spawn(actor.run(connection, mailbox));
+        Self {
+            requests,
+            alive,
+            metrics,
+        }
+    }
+
+    /// Registers what is counted of test-loads since there is this client.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 
     /// Asks for one profile. Not cached: `proof` does that. Whoever no longer waits for the answer is passed over.
@@ -77,6 +92,7 @@ impl Client {
             tenant: tenant.to_owned(),
             profile: profile.clone(),
             answer,
+            waiting: self.metrics.waits(),
         };
         let gone = || Verdict::Unknown("the fork server is shut down".to_owned());
         if self.requests.send(job).await.is_err() {
@@ -126,6 +142,7 @@ impl Default for Pauses {
 struct InFlight {
     tenant: String,
     answer: oneshot::Sender<Verdict>,
+    since: Instant,
     /// After this the server is no longer believed in.
     until: Instant,
 }
@@ -133,6 +150,7 @@ struct InFlight {
 struct Actor {
     launch: Launch,
     alive: Arc<AtomicBool>,
+    metrics: Metrics,
     queue: FairQueue<Job>,
     in_flight: HashMap<u64, InFlight>,
     next_id: u64,
@@ -141,7 +159,7 @@ struct Actor {
 impl Drop for Actor {
     /// Also where a panic ends it: nobody answers from here on.
     fn drop(&mut self) {
-        self.alive.store(false, Ordering::Relaxed);
+        self.set_alive(false);
     }
 }
 
@@ -154,11 +172,12 @@ enum Left {
 }
 
 impl Actor {
-    fn new(launch: Launch, alive: Arc<AtomicBool>) -> Self {
+    fn new(launch: Launch, alive: Arc<AtomicBool>, metrics: Metrics) -> Self {
         let queue = FairQueue::new(launch.limits.children as usize);
         Self {
             launch,
             alive,
+            metrics,
             queue,
             in_flight: HashMap::new(),
             next_id: 0,
@@ -171,13 +190,14 @@ impl Actor {
         loop {
             if let Some(connected) = connection.take() {
                 let since = Instant::now();
-                self.alive.store(true, Ordering::Relaxed);
+                self.set_alive(true);
                 let left = self.talk(connected, &mut mailbox).await;
-                self.alive.store(false, Ordering::Relaxed);
+                self.set_alive(false);
                 let Left::ByServer(reason) = left else { return };
                 warn!(reason, "the fork server is gone; starting another");
                 for (_, InFlight { tenant, answer, .. }) in self.in_flight.drain() {
                     self.queue.done(&tenant);
+                    self.metrics.unanswered();
                     _ = answer.send(Verdict::Unknown(format!("the fork server was lost: {reason}")));
                 }
                 pauses.ran_for(since.elapsed());
@@ -188,11 +208,13 @@ impl Actor {
             match self.restart().await {
                 Ok(started) => {
                     info!("the fork server is back");
+                    self.metrics.restarted();
                     connection = Some(started);
                 }
                 Err(reason) => {
                     warn!(reason, "cannot start the fork server");
                     for job in self.queue.drain() {
+                        self.metrics.unanswered();
                         _ = job.answer.send(Verdict::Unknown(reason.clone()));
                     }
                 }
@@ -240,18 +262,24 @@ impl Actor {
                 let id = self.next_id;
                 self.next_id += 1;
                 let packet = Request::encode(id, &job.profile.bytes);
-                let until = Instant::now() + patience(&self.launch.limits);
+                let since = Instant::now();
+                let until = since + patience(&self.launch.limits);
                 let request = InFlight {
                     tenant,
                     answer: job.answer,
+                    since,
                     until,
                 };
+                drop(job.waiting);
                 self.in_flight.insert(id, request);
                 let sent = socket.async_io(Interest::WRITABLE, |socket| Ok(send(*socket, &packet)?));
                 match timeout_at(until, sent).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => match only_this(&error, packet.len()) {
-                        Some(reason) => self.answer(id, Verdict::Unknown(reason)),
+                        Some(reason) => {
+                            self.metrics.unanswered();
+                            self.answer(id, Verdict::Unknown(reason));
+                        }
                         None => return Left::ByServer(error.to_string()),
                     },
                     Err(_) => return Left::ByServer(SILENT.to_owned()),
@@ -283,14 +311,21 @@ impl Actor {
         let Some(Reply::Done { id, outcome }) = Reply::decode(packet) else {
             return Err(format!("it says {:?}", String::from_utf8_lossy(packet)));
         };
-        if !self.in_flight.contains_key(&id) {
+        let Some(request) = self.in_flight.get(&id) else {
             return Err(format!("it answers a request {id} that nobody made"));
-        }
+        };
+        let took = request.since.elapsed();
         let verdict = outcome
             .into_verdict()
             .unwrap_or_else(|| Verdict::Unknown("the child's answer makes no sense".to_owned()));
+        self.metrics.answered(&verdict, took);
         self.answer(id, verdict);
         Ok(())
+    }
+
+    fn set_alive(&self, alive: bool) {
+        self.alive.store(alive, Ordering::Relaxed);
+        self.metrics.server_is_up(alive);
     }
 
     fn answer(&mut self, id: u64, verdict: Verdict) {

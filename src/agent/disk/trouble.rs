@@ -57,6 +57,17 @@ pub(super) const fn is_of_the_node(error: &StoreError) -> bool {
     )
 }
 
+/// Every [`reason`] that is counted: the process ends where the root is gone, and waits for its owner.
+pub(in crate::agent) const REASONS: [&str; 7] = [
+    "NotOurs",
+    "OtherOwner",
+    "Busy",
+    "DiskFull",
+    "ReadOnly",
+    "PermissionDenied",
+    "InputOutput",
+];
+
 /// Of a condition.
 pub(super) const fn reason(error: &StoreError) -> &'static str {
     match error {
