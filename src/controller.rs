@@ -7,16 +7,20 @@
 //!                fold)  ◄───────────────────┘ results
 //! ```
 //!
+//! What became so is told as an Event as well (`news`, `events`).
+//!
 //! Decisions are pure (`judge`, `fold`, `state`); the rest is a thin shell around watches and writes. The
 //! controller is not on the way from `kubectl apply` to a node's disk: agents install without it.
 //!
 //! Knows `api`, `proof` and `profile`; never `agent`.
 
 mod event;
+mod events;
 mod fold;
 mod judge;
 mod lease;
 mod metrics;
+mod news;
 mod nodes;
 mod pace;
 mod run;
@@ -26,7 +30,6 @@ mod status;
 mod testing;
 mod watch;
 
-pub use lease::Lost;
 pub use metrics::Metrics;
 pub use run::run;
 
@@ -39,17 +42,10 @@ pub struct Config {
     pub identity: String,
 }
 
-/// Why a controller cannot go on. The kubelet starts it again.
+/// Why a controller cannot go on. The kubelet starts it again. An API server that cannot be reached is none: it would
+/// not be reached sooner.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It led, and no longer does: another replica may write now.
-    #[error("the Lease {}/{} is lost: {reason}", namespace, lease::NAME)]
-    LeaseLost {
-        /// The Lease's namespace.
-        namespace: String,
-        /// How that came.
-        reason: Lost,
-    },
     /// A part of the program ended that never should.
     #[error("{0} ended unexpectedly; this is a bug")]
     Ended(&'static str),

@@ -821,6 +821,8 @@ async fn agents_and_controllers_may_do_what_they_do_and_nothing_more() -> Result
         (controller, "watch seccompnodes.callgate.dev"),
         (controller, "watch nodes"),
         (controller, "watch pods -n callgate"),
+        (controller, "create events.events.k8s.io --all-namespaces"),
+        (controller, "patch events.events.k8s.io --all-namespaces"),
         (controller, "create leases.coordination.k8s.io -n callgate"),
         (
             controller,
@@ -843,6 +845,7 @@ async fn agents_and_controllers_may_do_what_they_do_and_nothing_more() -> Result
         (agent, "create pods -n callgate"),
         (agent, "get namespaces/default"),
         (agent, "get secrets -n callgate"),
+        (agent, "create events.events.k8s.io --all-namespaces"),
         (agent, "get leases.coordination.k8s.io -n callgate"),
         (controller, "patch seccompprofiles.callgate.dev --all-namespaces"),
         (controller, "delete seccompprofiles.callgate.dev --all-namespaces"),
@@ -854,6 +857,9 @@ async fn agents_and_controllers_may_do_what_they_do_and_nothing_more() -> Result
         ),
         (controller, "update leases.coordination.k8s.io/other -n callgate"),
         (controller, "get secrets -n callgate"),
+        (controller, "list events.events.k8s.io -n callgate"),
+        (controller, "delete events.events.k8s.io -n callgate"),
+        (controller, "create events -n callgate"),
     ] {
         ensure!(!may(cluster, who, request).await?, "{who} may: {request}");
     }

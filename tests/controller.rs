@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use callgate::api::{
     Condition, ConditionStatus, Failure, FailureGroup, LiveSet, RawSeccompProfile, SeccompNode,
     SeccompNodeReport, SeccompProfileStatus,
@@ -18,11 +18,12 @@ use callgate::testload::{Client as TestLoad, ForkServer, Limits};
 use harness::{Cluster, NAMESPACE, Request, eventually};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -209,6 +210,41 @@ impl World {
         Ok(holder)
     }
 
+    /// The Events on this profile, in the order in which they began: type, reason, note, and how often.
+    async fn events(&self, name: &str) -> Result<Vec<(String, String, String, i32)>> {
+        let events = Api::<Event>::namespaced(self.admin.clone(), TEAM);
+        let mut events = events.list(&ListParams::default()).await?.items;
+        let uid = self.object(name).await?.metadata.uid;
+        events.retain(|event| event.regarding.as_ref().is_some_and(|object| object.uid == uid));
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        Ok(events
+            .into_iter()
+            .map(|event| {
+                assert_eq!(event.reporting_controller.as_deref(), Some("callgate-controller"));
+                (
+                    event.type_.unwrap_or_default(),
+                    event.reason.unwrap_or_default(),
+                    event.note.unwrap_or_default(),
+                    event.series.map_or(1, |series| series.count),
+                )
+            })
+            .collect())
+    }
+
+    /// Waits until exactly these Events are on this profile: type, reason, how often.
+    async fn told(&self, name: &str, expected: &[(&str, &str, i32)]) -> Result<Vec<String>> {
+        eventually(&format!("the events of {name}"), async || {
+            let events = self.events(name).await?;
+            let short: Vec<_> = events
+                .iter()
+                .map(|(type_, reason, _, count)| (type_.as_str(), reason.as_str(), *count))
+                .collect();
+            ensure!(short == expected, "{events:?}");
+            Ok(events.iter().map(|(_, _, note, _)| note.clone()).collect())
+        })
+        .await
+    }
+
     async fn status_writes(&self) -> Result<u64> {
         let request = |verb: &str| Request {
             verb: verb.to_owned(),
@@ -234,6 +270,15 @@ impl Replica {
     async fn lead(&self) -> Result<()> {
         eventually("the replica to lead", async || {
             ensure!(self.metrics().contains("\nleader 1\n"), "it does not");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stand_by(&self) -> Result<()> {
+        eventually("the replica to stand by", async || {
+            ensure!(!self.task.is_finished(), "it ended");
+            ensure!(self.metrics().contains("\nleader 0\n"), "it leads");
             Ok(())
         })
         .await
@@ -624,42 +669,59 @@ async fn one_replica_writes_and_the_other_takes_over() -> Result<()> {
     world.wait("web", "Valid", "Proven").await?;
 
     // Killed: nobody lets go, and the Lease expires.
-    let mut third = program(&world, "third").await?;
+    let third = world.replica("third").await?;
     second.task.abort();
-    eventually("the third to lead", async || {
-        ensure!(world.holder().await? == "third", "it does not");
-        Ok(())
-    })
-    .await?;
+    third.lead().await?;
     world.apply("web", &spec(3)).await?;
     world.wait("web", "Valid", "Proven").await?;
 
-    // Somebody takes the Lease from it: it must not write any more, and says why it ends.
+    // Somebody takes the Lease from it: it stands by, and writes nothing of what it goes on to prove.
     let leases = Api::<Lease>::namespaced(world.admin.clone(), NAMESPACE);
-    let thief = json!({ "spec": { "holderIdentity": "thief", "leaseDurationSeconds": 3600 } });
-    leases
-        .patch(
-            "callgate-controller",
-            &PatchParams::default(),
-            &Patch::Merge(thief),
-        )
-        .await?;
-    let status = eventually("the third to end", async || third.try_wait()?.context("it runs")).await?;
-    assert_eq!(status.code(), Some(2));
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut third.stderr.take().context("no stderr")?, &mut said)?;
-    assert!(
-        said.contains("the Lease callgate/callgate-controller is lost: another replica holds it"),
-        "{said}"
-    );
+    let held_by = async |holder: &str| {
+        let lease = json!({ "spec": { "holderIdentity": holder, "leaseDurationSeconds": 3600 } });
+        let parameters = PatchParams::default();
+        leases
+            .patch("callgate-controller", &parameters, &Patch::Merge(lease))
+            .await
+    };
+    held_by("thief").await?;
+    third.stand_by().await?;
+    let writes = world.status_writes().await?;
+    let proven = |text: &str| {
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix("proofs_total{verdict=\"valid\"} "));
+        count
+            .and_then(|count| count.parse::<u64>().ok())
+            .unwrap_or_default()
+    };
+    let before = proven(&third.metrics());
+    world.apply("web", &spec(4)).await?;
+    eventually("the third to prove", async || {
+        ensure!(proven(&third.metrics()) > before, "it has not");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(world.status_writes().await?, writes);
+    assert_eq!(world.holder().await?, "thief");
+
+    // The thief lets go, and the same process leads again.
+    held_by("").await?;
+    third.lead().await?;
+    world.wait("web", "Valid", "Proven").await?;
+    third.task.abort();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_cannot_renew_the_lease_ends_and_says_why() -> Result<()> {
+async fn a_replica_that_cannot_renew_the_lease_stands_by_and_says_why() -> Result<()> {
     let world = World::start().await?;
-    let first = world.replica("first").await?;
-    first.lead().await?;
+    let mut first = program(&world, "first").await?;
+    eventually("the first to lead", async || {
+        ensure!(world.holder().await? == "first", "it does not");
+        Ok(())
+    })
+    .await?;
     let second = world.replica("second").await?;
 
     // Nobody may touch the Lease any more; watches and writes of profiles go on.
@@ -668,22 +730,23 @@ async fn a_replica_that_cannot_renew_the_lease_ends_and_says_why() -> Result<()>
     bindings
         .delete("callgate-controller", &DeleteParams::default())
         .await?;
-    eventually("the first to end", async || {
-        ensure!(first.task.is_finished(), "it goes on");
-        Ok(())
-    })
-    .await?;
-    let Err(lost @ Error::LeaseLost { .. }) = first.task.await? else {
-        bail!("it did not lose the Lease");
+    let mut lines = BufReader::new(first.stderr.take().context("no stderr")?).lines();
+    let lost = |line: &std::io::Result<String>| {
+        let lost = "the Lease callgate/callgate-controller is lost: it could not be renewed in 10 s";
+        line.as_ref().is_ok_and(|line| line.contains(lost))
     };
-    let said = lost.to_string();
+    let said = lines.find(lost).context("it ended")??;
     assert!(
-        said.contains("the Lease callgate/callgate-controller is lost: it could not be renewed in 10 s")
-            && said.contains("cannot get resource \"leases\""),
+        said.contains("cannot get resource \"leases\"") && said.contains("stands by"),
         "{said}"
     );
+    // What is not read fills the pipe.
+    std::thread::spawn(move || lines.for_each(drop));
     // It counts as lost, so it is not let go: by then it may be another's.
     assert_eq!(world.holder().await?, "first");
+    assert!(first.try_wait()?.is_none(), "a kubelet would start it again");
+    first.kill()?;
+    first.wait()?;
 
     binding.metadata.resource_version = None;
     binding.metadata.uid = None;
@@ -705,19 +768,98 @@ async fn an_api_server_that_restarts_is_caught_up_with() -> Result<()> {
     world.cluster.stop_apiserver()?;
     world.cluster.start_apiserver().await?;
     world.apply("after", &spec(2)).await?;
-    let outcome = world.wait("after", "Valid", "Proven").await;
-    // Whether the Lease outlived the restart depends on how long that took. If not, the kubelet starts it again.
-    if replica.task.is_finished() {
-        let Err(Error::LeaseLost { .. }) = replica.task.await? else {
-            bail!("it ended for another reason");
-        };
-        let again = world.replica("again").await?;
-        again.lead().await?;
-        world.wait("after", "Valid", "Proven").await?;
-        again.task.abort();
-        return Ok(());
+    world.wait("after", "Valid", "Proven").await?;
+
+    // Gone for so long that the Lease is lost: the same process leads again.
+    world.cluster.stop_apiserver()?;
+    replica.stand_by().await?;
+    assert_eq!(replica.health.stuck(), "");
+    world.cluster.start_apiserver().await?;
+    replica.lead().await?;
+    world.apply("again", &spec(3)).await?;
+    world.wait("again", "Valid", "Proven").await?;
+    assert!(!replica.task.is_finished());
+    replica.task.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_a_profile_is_told_as_events_and_not_again_by_the_next_leader() -> Result<()> {
+    let world = World::start().await?;
+    let replica = world.replica("first").await?;
+    replica.lead().await?;
+    for node in ["a", "b", "c"] {
+        world.join(node).await?;
     }
-    outcome?;
+    world.apply("web", &contradiction()).await?;
+    let notes = world.told("web", &[("Warning", "Invalid", 1)]).await?;
+    assert!(notes[0].starts_with("Contradiction: spec.syscalls"), "{notes:?}");
+
+    let good = spec(70);
+    world.apply("web", &good).await?;
+    for node in ["a", "b", "c"] {
+        world.report(node, &[("web", &good)], &[]).await?;
+    }
+    world.wait("web", "Ready", "Installed").await?;
+    let healthy = [
+        ("Warning", "Invalid", 1),
+        ("Normal", "Valid", 1),
+        ("Normal", "Ready", 1),
+    ];
+    let notes = world.told("web", &healthy).await?;
+    assert_eq!(notes[2], "Installed on every selected node.");
+
+    // One Event, however many nodes fail, and the same news once more is counted in the Event that told it.
+    for (node, failures) in [("b", 1), ("c", 2)] {
+        world.report(node, &[], &[failure(2, None)?]).await?;
+        eventually("the failure to be said", async || {
+            let status = world.wait("web", "Ready", "InstallFailed").await?;
+            ensure!(status.failures_total == Some(failures), "{status:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    for node in ["b", "c"] {
+        world.report(node, &[("web", &good)], &[]).await?;
+    }
+    world.wait("web", "Ready", "Installed").await?;
+    let mended = [
+        ("Warning", "Invalid", 1),
+        ("Normal", "Valid", 1),
+        ("Normal", "Ready", 2),
+        ("Warning", "InstallFailed", 1),
+    ];
+    let notes = world.told("web", &mended).await?;
+    assert!(
+        notes[3].starts_with("Not installed on b: LoadRefused: seccomp(2): EINVAL"),
+        "{notes:?}"
+    );
+    let describe = ["describe", "seccompprofile", "web", "--namespace", TEAM];
+    let described = world.cluster.kubectl(&describe, "").await?.ok()?;
+    for (type_, reason, _) in mended {
+        let is_told = |line: &str| line.split_whitespace().take(2).eq([type_, reason]);
+        assert!(described.lines().any(is_told), "{reason} in {described}");
+    }
+    assert!(described.contains("callgate-controller"), "{described}");
+
+    // Nothing is told of what stays as it is, and nothing by who comes to lead. Events come one after the other, so
+    // those of the marker are the last.
+    replica.shutdown.cancel();
+    replica.task.await??;
+    let replica = world.replica("second").await?;
+    replica.lead().await?;
+    world.report("a", &[("web", &good)], &[]).await?;
+    world.apply("marker", &spec_for(71, "nowhere")).await?;
+    let notes = world.told("marker", &[("Normal", "Ready", 1)]).await?;
+    assert!(notes[0].starts_with("No node matched"), "{notes:?}");
+    world.told("web", &mended).await?;
+    let metrics = replica.metrics();
+    for told in [
+        "events_total{result=\"ok\"} 1",
+        "events_total{result=\"error\"} 0",
+    ] {
+        assert!(metrics.contains(told), "{metrics}");
+    }
     replica.task.abort();
     Ok(())
 }

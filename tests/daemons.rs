@@ -86,21 +86,40 @@ async fn both_end_with_0_on_sigterm_and_leave_neither_children_nor_the_lease() -
 }
 
 #[tokio::test]
-async fn without_an_api_server_both_are_alive_and_end_with_0_on_sigterm() -> Result<()> {
+async fn without_an_api_server_both_go_on_and_end_with_0_on_sigterm() -> Result<()> {
     let mut daemons = Daemons::start().await?;
+    let leads = async |daemons: &Daemons, leads: u8| {
+        eventually(&format!("leader to be {leads}"), async || {
+            let metrics = daemons.controller.get("/metrics")?;
+            let line = format!("callgate_controller_leader {leads}");
+            ensure!(metrics.lines().any(|other| other == line), "{metrics}");
+            Ok(())
+        })
+        .await
+    };
+    leads(&daemons, 1).await?;
     daemons.cluster.stop_apiserver()?;
     for program in [&daemons.controller, &daemons.agent] {
-        eventually("a failed watch to be counted", async || {
+        eventually("requests without an answer to be counted", async || {
             let metrics = program.get("/metrics")?;
-            let failed = |line: &str| line.contains("watch_errors_total{") && !line.ends_with(" 0");
-            ensure!(metrics.lines().any(failed), "{metrics}");
+            for series in ["watch_errors_total{", "verb=\"watch\",code=\"none\"}"] {
+                let counted = |line: &str| line.contains(series) && !line.ends_with(" 0");
+                ensure!(metrics.lines().any(counted), "{metrics}");
+            }
             Ok(())
         })
         .await?;
-        // A kubelet restarts what is not alive, and that would help nobody here.
-        program.get("/livez")?;
     }
-    daemons.agent.get("/readyz")?;
+    // A kubelet restarts what ends or is not alive, and that would help nobody here: not even when the Lease is lost.
+    leads(&daemons, 0).await?;
+    for program in [&mut daemons.controller, &mut daemons.agent] {
+        program.get("/livez")?;
+        program.get("/readyz")?;
+        program.process().running()?;
+    }
+    daemons.cluster.start_apiserver().await?;
+    leads(&daemons, 1).await?;
+    daemons.cluster.stop_apiserver()?;
     terminate(daemons.agent).await.context("the agent")?;
     terminate(daemons.controller).await.context("the controller")
 }

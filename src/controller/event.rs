@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::news::News;
 use super::nodes::Report;
 use crate::api::{RawSeccompProfile, SeccompProfileStatus};
 use crate::proof::Verdict;
@@ -88,7 +89,18 @@ pub(super) enum Action {
     /// Prove this `spec`.
     Prove(ObjectVersion, Arc<Value>),
     /// Make this the status.
-    Write(ObjectVersion, Box<SeccompProfileStatus>),
+    Write(ObjectVersion, Box<Write>),
+}
+
+/// A status to be written.
+#[derive(Debug)]
+pub(super) struct Write {
+    /// All of it.
+    pub(super) status: SeccompProfileStatus,
+    /// What to tell once it is written.
+    pub(super) news: Vec<News>,
+    /// The resourceVersion as which this generation was first seen.
+    pub(super) seen_as: u64,
 }
 
 /// The namespace in NAMESPACE/NAME.

@@ -48,7 +48,7 @@ const INSTALLED: &str = "Installed";
 const NO_NODES_SELECTED: &str = "NoNodesSelected";
 const INSTALLING: &str = "Installing";
 const NO_AGENT: &str = "NoAgentReady";
-const INSTALL_FAILED: &str = "InstallFailed";
+pub(super) const INSTALL_FAILED: &str = "InstallFailed";
 const INVALID: &str = "Invalid";
 const NOT_PROVEN: &str = "NotProven";
 

@@ -38,7 +38,7 @@ pub(super) struct Lease {
 
 /// Why a replica no longer leads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
+pub(super) enum Lost {
     /// Somebody took it.
     #[error("another replica holds it")]
     Taken,

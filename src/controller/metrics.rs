@@ -1,8 +1,8 @@
 //! What operators of the controller can count on.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 
+use kube::Client;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,16 +10,40 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::event::Watched;
+use super::nodes::NodeState;
 use crate::proof::Verdict;
+use crate::telemetry::{ApiMetrics, Asked};
+
+/// What a controller asks of the API server.
+const ASKED: &[Asked] = &[
+    ("seccompprofiles", "list"),
+    ("seccompprofiles", "watch"),
+    ("seccompprofiles/status", "patch"),
+    ("seccompnodes", "list"),
+    ("seccompnodes", "watch"),
+    ("nodes", "list"),
+    ("nodes", "watch"),
+    ("pods", "list"),
+    ("pods", "watch"),
+    ("leases", "get"),
+    ("leases", "create"),
+    ("leases", "update"),
+    ("events", "create"),
+    ("events", "patch"),
+];
 
 /// What is counted. Handed down, no globals. Cheap to clone; clones share the numbers.
 #[derive(Debug, Clone)]
 pub struct Metrics {
+    api: ApiMetrics,
     profiles: Family<ProfileLabels, Gauge>,
+    nodes: Family<NodeLabels, Gauge>,
     proofs: Family<ProofLabels, Counter>,
-    writes: Family<WriteLabels, Counter>,
+    waiting: Gauge,
+    writes: Family<ResultLabels, Counter>,
+    events: Family<ResultLabels, Counter>,
     watch_errors: Family<WatchLabels, Counter>,
-    undecodable: Counter<u64, AtomicU64>,
+    undecodable: Counter,
     leading: Gauge,
 }
 
@@ -35,7 +59,12 @@ struct ProofLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WriteLabels {
+struct NodeLabels {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
     result: &'static str,
 }
 
@@ -49,9 +78,13 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
+            api: ApiMetrics::register(registry, ASKED),
             profiles: Family::default(),
+            nodes: Family::default(),
             proofs: Family::default(),
+            waiting: Gauge::default(),
             writes: Family::default(),
+            events: Family::default(),
             watch_errors: Family::default(),
             undecodable: Counter::default(),
             leading: Gauge::default(),
@@ -61,11 +94,27 @@ impl Metrics {
             "Profiles, by what their status says of Valid and Ready",
             metrics.profiles.clone(),
         );
-        registry.register("proofs", "Proofs made, by verdict", metrics.proofs.clone());
+        registry.register(
+            "nodes",
+            "Nodes by what is known of their agents: reporting; troubled, which take no new profile; not_synced; \
+             not_answering, with a report and no ready agent; no_agent, with neither",
+            metrics.nodes.clone(),
+        );
+        registry.register("proofs", "Profiles proven, by verdict", metrics.proofs.clone());
+        registry.register(
+            "proofs_waiting",
+            "Profiles that are to be proven, or proven again after a verdict unknown, and wait for it",
+            metrics.waiting.clone(),
+        );
         registry.register(
             "status_writes",
             "Writes of a profile's status, by result",
             metrics.writes.clone(),
+        );
+        registry.register(
+            "events",
+            "Events on profiles, by result; dropped are those that came faster than they could be recorded",
+            metrics.events.clone(),
         );
         registry.register(
             "watch_errors",
@@ -86,8 +135,13 @@ impl Metrics {
         for watched in Watched::ALL {
             drop(metrics.watch_errors.get_or_create(&watch_labels(watched)));
         }
+        metrics.profiles(&BTreeMap::new());
+        metrics.nodes(&BTreeMap::new());
         for result in ["ok", "error"] {
-            drop(metrics.writes.get_or_create(&WriteLabels { result }));
+            drop(metrics.writes.get_or_create(&ResultLabels { result }));
+        }
+        for result in ["ok", "error", "dropped"] {
+            drop(metrics.events.get_or_create(&ResultLabels { result }));
         }
         for verdict in ["valid", "invalid", "unknown"] {
             drop(metrics.proofs.get_or_create(&ProofLabels { verdict }));
@@ -106,6 +160,28 @@ impl Metrics {
         }
     }
 
+    /// The same client, whose requests are counted.
+    pub(super) fn observe(&self, client: Client) -> Client {
+        self.api.observe(client)
+    }
+
+    pub(super) fn nodes(&self, counts: &BTreeMap<NodeState, i64>) {
+        for state in NodeState::ALL {
+            let count = counts.get(&state).copied().unwrap_or_default();
+            let state = state.as_str();
+            self.nodes.get_or_create(&NodeLabels { state }).set(count);
+        }
+    }
+
+    pub(super) fn waiting(&self, proofs: usize) {
+        self.waiting.set(i64::try_from(proofs).unwrap_or(i64::MAX));
+    }
+
+    /// An Event was recorded, could not be, or was not tried.
+    pub(super) fn told(&self, result: &'static str) {
+        self.events.get_or_create(&ResultLabels { result }).inc();
+    }
+
     pub(super) fn proven(&self, verdict: &Verdict) {
         let verdict = match verdict {
             Verdict::Valid(_) => "valid",
@@ -117,7 +193,7 @@ impl Metrics {
 
     pub(super) fn written(&self, is_ok: bool) {
         let result = if is_ok { "ok" } else { "error" };
-        self.writes.get_or_create(&WriteLabels { result }).inc();
+        self.writes.get_or_create(&ResultLabels { result }).inc();
     }
 
     pub(super) fn watch_failed(&self, watched: Watched) {

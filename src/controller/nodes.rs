@@ -73,6 +73,42 @@ pub(super) struct Failure {
     pub(super) message: String,
 }
 
+/// What is known of a node that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NodeState {
+    /// Its agent is up, has done its first sync, and reports nothing that keeps all profiles away.
+    Reporting,
+    /// Its agent is up and reports something that does: a full disk, say.
+    Troubled,
+    /// Its agent is up and has not done its first sync.
+    NotSynced,
+    /// It has a report, and no agent that is ready.
+    NotAnswering,
+    /// It has neither.
+    NoAgent,
+}
+
+impl NodeState {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Reporting,
+        Self::Troubled,
+        Self::NotSynced,
+        Self::NotAnswering,
+        Self::NoAgent,
+    ];
+
+    /// The name in metrics.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reporting => "reporting",
+            Self::Troubled => "troubled",
+            Self::NotSynced => "not_synced",
+            Self::NotAnswering => "not_answering",
+            Self::NoAgent => "no_agent",
+        }
+    }
+}
+
 /// Which profiles a change of the nodes can matter to.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Affected {
@@ -88,6 +124,15 @@ impl Nodes {
     /// By name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.by_name.iter().map(|(name, node)| (name.as_str(), node))
+    }
+
+    /// How many Nodes are in which state. A report without a Node is none.
+    pub(super) fn counts(&self) -> BTreeMap<NodeState, i64> {
+        let mut counts = BTreeMap::new();
+        for state in self.by_name.values().filter_map(Node::state) {
+            *counts.entry(state).or_default() += 1;
+        }
+        counts
     }
 
     /// Those whose report holds any failure, by name.
@@ -180,6 +225,17 @@ impl Nodes {
 }
 
 impl Node {
+    fn state(&self) -> Option<NodeState> {
+        self.labels.as_ref()?;
+        Some(match &self.report {
+            Some(_) if !self.is_reachable() => NodeState::NotAnswering,
+            None if !self.is_reachable() => NodeState::NoAgent,
+            Some(report) if report.synced && report.trouble.is_some() => NodeState::Troubled,
+            Some(report) if report.synced => NodeState::Reporting,
+            Some(_) | None => NodeState::NotSynced,
+        })
+    }
+
     /// Whether a profile with this selector is for this node.
     pub(super) fn is_selected(&self, selector: &BTreeMap<String, String>) -> bool {
         self.labels
@@ -297,6 +353,41 @@ mod tests {
         nodes.remove_pod("new");
         assert_eq!(nodes.remove_pod("new"), Affected::Nothing);
         assert!(!reachable(&nodes));
+    }
+
+    #[test]
+    fn nodes_are_counted_by_what_is_known_of_their_agents() {
+        let mut nodes = Nodes::default();
+        let synced = || Report {
+            synced: true,
+            ..Report::default()
+        };
+        let full = Report {
+            trouble: Some(Trouble {
+                reason: "StoreNotWritable",
+                message: "no space".to_owned(),
+            }),
+            ..synced()
+        };
+        for (name, report, up) in [
+            ("reporting", Some(synced()), true),
+            ("full", Some(full.clone()), true),
+            ("syncing", Some(Report::default()), true),
+            ("starting", None, true),
+            ("silent", Some(full), false),
+            ("windows", None, false),
+        ] {
+            nodes.set_labels(name, labels(&[]));
+            if let Some(report) = report {
+                nodes.set_report(name, report);
+            }
+            nodes.set_pod(&format!("agent-{name}"), name, up);
+        }
+        nodes.set_report("no such node", synced());
+        let counts = nodes.counts();
+        let count = |state| counts.get(&state).copied();
+        assert_eq!(NodeState::ALL.map(count), [1, 1, 2, 1, 1].map(Some));
+        assert_eq!(counts.values().sum::<i64>(), 6);
     }
 
     #[test]

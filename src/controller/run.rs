@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::event::{Action, Event, ObjectVersion};
-use super::lease::{Lease, Lost};
+use super::events::Events;
+use super::lease::{self, Lease, Lost};
 use super::state::State;
-use super::status::patch;
+use super::status::{READY, VALID, find, patch};
 use super::watch::watch_all;
 use super::{Config, Error, Metrics};
 use crate::api::{RawSeccompProfile, SeccompProfileStatus};
@@ -37,10 +38,10 @@ const BATCH: usize = 1024;
 const IDLE: Duration = Duration::from_secs(10);
 const STUCK: Duration = Duration::from_secs(60);
 
-/// Runs until the token is cancelled, or the Lease is lost. However it ends, it lets go of the Lease if it has it.
+/// Runs until the token is cancelled. However it ends, it lets go of the Lease if it has it.
 ///
 /// Every replica watches and proves, so that it knows everything when it comes to lead; only the one that holds
-/// the Lease writes.
+/// the Lease writes. One that loses it stands by again.
 pub async fn run(
     client: Client,
     prover: Prover,
@@ -50,11 +51,19 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let heartbeat = health.heartbeat("the controller's loop", STUCK);
+    tracing::info!(
+        identity = config.identity,
+        namespace = config.namespace,
+        version = env!("CARGO_PKG_VERSION"),
+        "the controller starts"
+    );
+    let client = metrics.observe(client);
     let mut watches = select_all(watch_all(&client, &config.namespace, &metrics)).ready_chunks(BATCH);
     let mut tasks = Tasks {
         client: client.clone(),
         prover,
         metrics: metrics.clone(),
+        events: Arc::new(Events::start(client.clone(), &config.identity, metrics.clone())),
         proofs: JoinSet::new(),
         writes: JoinSet::new(),
     };
@@ -67,6 +76,8 @@ pub async fn run(
                 tasks.start(action);
             }
             metrics.profiles(&state.counts());
+            metrics.nodes(&state.node_counts());
+            metrics.waiting(state.waiting_proofs());
             if state.is_synced() && !health.is_ready() {
                 tracing::info!("every watch has shown what there is");
                 health.set_ready();
@@ -85,7 +96,18 @@ pub async fn run(
                         metrics.leading(true);
                         vec![Event::Leading(true)]
                     }
-                    Some(Err(reason)) => return Err(Error::LeaseLost { namespace: config.namespace.clone(), reason }),
+                    Some(Err(lost)) => {
+                        // Another replica may write from here on.
+                        tasks.writes.shutdown().await;
+                        tracing::warn!(
+                            identity = config.identity,
+                            "the Lease {}/{} is lost: {lost}; this replica stands by",
+                            config.namespace,
+                            lease::NAME
+                        );
+                        metrics.leading(false);
+                        vec![Event::Leading(false)]
+                    }
                     None => return Err(Error::Ended("the election")),
                 },
                 () = sleep_until(wake.into()) => Vec::new(),
@@ -97,12 +119,10 @@ pub async fn run(
         }
     };
     let outcome = turns.await;
-    // What is on its way arrives before another replica may lead, and not where one may lead already.
-    if !matches!(outcome, Err(Error::LeaseLost { .. })) {
-        let last_writes = async { while tasks.writes.join_next().await.is_some() {} };
-        // Those that are still under way then are stopped below.
-        let _ = timeout(LAST_WRITES, last_writes).await;
-    }
+    // What is on its way arrives before another replica may lead.
+    let last_writes = async { while tasks.writes.join_next().await.is_some() {} };
+    // Those that are still under way then are stopped below.
+    let _ = timeout(LAST_WRITES, last_writes).await;
     tasks.writes.shutdown().await;
     leadership.end().await;
     outcome
@@ -113,6 +133,7 @@ struct Tasks {
     client: Client,
     prover: Prover,
     metrics: Metrics,
+    events: Arc<Events>,
     proofs: JoinSet<Event>,
     writes: JoinSet<Event>,
 }
@@ -132,11 +153,14 @@ impl Tasks {
                     Event::Proven(version, Box::new(verdict))
                 });
             }
-            Action::Write(version, status) => {
-                let client = self.client.clone();
+            Action::Write(version, to_write) => {
+                let (client, events) = (self.client.clone(), Arc::clone(&self.events));
                 self.writes.spawn(async move {
-                    let outcome = write(client, &version, &status).await;
+                    let outcome = write(client, &version, &to_write.status).await;
                     metrics.written(outcome.is_ok());
+                    if outcome.is_ok() {
+                        events.tell(&version, to_write.seen_as, to_write.news);
+                    }
                     Event::Written(version, outcome.map(Box::new))
                 });
             }
@@ -165,8 +189,16 @@ async fn write(
     let written = profiles.patch_status(version.name(), &parameters, &patch);
     match timeout(WRITE_TIMEOUT, written).await {
         Ok(Ok(object)) => {
-            let generation = version.generation;
-            tracing::info!(profile = version.key, generation, "status written");
+            let reason = |type_| find(status, type_).map(|condition| condition.reason.as_str());
+            tracing::info!(
+                profile = version.key,
+                generation = version.generation,
+                digest = status.digest,
+                valid = reason(VALID),
+                ready = reason(READY),
+                failed_nodes = status.failures_total,
+                "status written"
+            );
             Ok(object)
         }
         Ok(Err(error)) => Err(error.to_string()),
@@ -176,7 +208,7 @@ async fn write(
 
 /// The election, in a task of its own: no burst of work may keep the holder from renewing.
 struct Leadership {
-    /// One `Ok` once this replica leads, one `Err` once it no longer does.
+    /// An `Ok` each time that this replica comes to lead, an `Err` each time that it no longer does.
     changes: mpsc::Receiver<Result<(), Lost>>,
     /// To be told once every watch has shown what there is: who cannot see does not stand for election.
     synced: Arc<Notify>,
@@ -193,16 +225,16 @@ impl Leadership {
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let lead = async {
                 may_begin.notified().await;
-                lease.acquire().await;
-                // Nobody listens any more where the controller has ended for another reason.
-                let _ = sender.send(Ok(())).await;
-                let lost = lease.keep().await;
-                let _ = sender.send(Err(lost)).await;
+                loop {
+                    lease.acquire().await;
+                    // Nobody listens any more where the controller has ended for another reason.
+                    let _ = sender.send(Ok(())).await;
+                    let lost = lease.keep().await;
+                    let _ = sender.send(Err(lost)).await;
+                }
             };
-            let ended = stopped.run_until_cancelled(lead).await;
-            if ended.is_none() {
-                lease.release().await;
-            }
+            stopped.run_until_cancelled(lead).await;
+            lease.release().await;
         }));
         Self {
             changes,

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::event::{Action, Event, ObjectVersion, Watched, namespace_of};
+use super::event::{Action, Event, ObjectVersion, Watched, Write, namespace_of};
 use super::fold::fold;
 use super::judge::judge_name;
-use super::nodes::{Affected, Nodes};
+use super::news::news;
+use super::nodes::{Affected, NodeState, Nodes};
 use super::pace::pause;
 use super::status::{READY, VALID, compose, find};
 use crate::api::{ConditionStatus, RawSeccompProfile};
@@ -81,6 +82,12 @@ impl State {
             Event::Written(version, outcome) => self.written(&version, outcome, now),
             Event::Leading(leading) => {
                 self.leading = leading;
+                if !leading {
+                    // What was under way was stopped: whether it arrived, the watch says.
+                    for profile in self.profiles.values_mut() {
+                        profile.writing = false;
+                    }
+                }
                 self.mark(Affected::All);
             }
         }
@@ -110,6 +117,17 @@ impl State {
     /// Whether everything that there is has been seen.
     pub(super) fn is_synced(&self) -> bool {
         self.synced.len() == Watched::ALL.len()
+    }
+
+    /// How many nodes are in which state.
+    pub(super) fn node_counts(&self) -> BTreeMap<NodeState, i64> {
+        self.nodes.counts()
+    }
+
+    /// How many profiles are to be proven, and are not being proven yet.
+    pub(super) fn waiting_proofs(&self) -> usize {
+        let waits = |profile: &&Profile| matches!(profile.proof, Proof::Wanted { .. });
+        self.profiles.values().filter(waits).count()
     }
 
     /// How many profiles have these values of Valid and Ready.
@@ -164,12 +182,14 @@ impl State {
             profile.status = status;
             if profile.generation != generation {
                 profile.generation = generation;
+                profile.seen_as = profile.resource_version;
                 profile.want(object.spec, now);
             }
         } else {
             let mut profile = Profile::new(ProfileName::new(namespace, name), uid, object.spec, now);
             profile.generation = generation;
             profile.resource_version = resource_version.unwrap_or_default();
+            profile.seen_as = profile.resource_version;
             profile.status = status;
             self.profiles.insert(key.clone(), profile);
         }
@@ -310,7 +330,12 @@ impl State {
             return None;
         }
         profile.writing = true;
-        Some(Action::Write(profile.version(key), Box::new(status)))
+        let write = Write {
+            news: news(&profile.status, &status),
+            status,
+            seen_as: profile.seen_as,
+        };
+        Some(Action::Write(profile.version(key), Box::new(write)))
     }
 }
 

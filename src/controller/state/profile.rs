@@ -24,6 +24,8 @@ pub(super) struct Profile {
     pub(super) uid: String,
     pub(super) generation: i64,
     pub(super) resource_version: u64,
+    /// What that was when this generation was first seen.
+    pub(super) seen_as: u64,
     /// As the API server has it, our own last write included.
     pub(super) status: SeccompProfileStatus,
     pub(super) proof: Proof,
@@ -65,6 +67,7 @@ impl Profile {
             uid,
             generation: 0,
             resource_version: 0,
+            seen_as: 0,
             status: SeccompProfileStatus::default(),
             proof: Proof::Wanted {
                 spec: Arc::new(spec),

@@ -18,6 +18,8 @@ struct World {
     version: u64,
     proofs: VecDeque<ObjectVersion>,
     writes: VecDeque<(ObjectVersion, SeccompProfileStatus)>,
+    /// The reasons of what is told.
+    news: Vec<&'static str>,
 }
 
 impl World {
@@ -39,6 +41,7 @@ impl World {
             version: 0,
             proofs: VecDeque::new(),
             writes: VecDeque::new(),
+            news: Vec::new(),
         }
     }
 
@@ -50,7 +53,10 @@ impl World {
         {
             match action {
                 Action::Prove(version, _) => self.proofs.push_back(version),
-                Action::Write(version, status) => self.writes.push_back((version, *status)),
+                Action::Write(version, write) => {
+                    self.news.extend(write.news.iter().map(|news| news.reason));
+                    self.writes.push_back((version, write.status));
+                }
             }
         }
     }
@@ -495,6 +501,40 @@ fn who_does_not_lead_proves_and_writes_nothing_until_it_leads() {
     world.event(Event::Leading(true));
     assert_eq!(reason(&world.accept(), VALID), "Proven");
     assert_eq!(world.proofs.len(), 0, "it was proven before");
+}
+
+#[test]
+fn who_no_longer_leads_writes_nothing_and_once_it_leads_again_what_was_stopped() {
+    let mut world = World::new();
+    world.apply("team/web", &json!({}));
+    world.prove(&refused());
+    assert_eq!(world.writes.len(), 1);
+    world.event(Event::Leading(false));
+    // What was under way was stopped, and nobody says how it ended.
+    world.writes.clear();
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.writes.len(), 0);
+    world.event(Event::Leading(true));
+    assert_eq!(reason(&world.accept(), VALID), "BadValue");
+}
+
+#[test]
+fn what_became_so_is_told_once_and_not_again_by_the_next_leader() {
+    let mut world = World::new();
+    world.apply("team/web", &json!({}));
+    world.prove(&refused());
+    world.accept();
+    world.observe("team/web");
+    assert_eq!(world.news, ["Invalid"]);
+    world.pass(Duration::from_secs(60));
+
+    let mut next = World::new();
+    next.version = world.version;
+    next.objects = world.objects;
+    next.observe("team/web");
+    next.prove(&refused());
+    next.pass(Duration::from_secs(60));
+    assert_eq!((next.news.len(), next.writes.len()), (0, 0));
 }
 
 #[test]
