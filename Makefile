@@ -79,6 +79,10 @@ findings: packages ## Write docs/findings.md anew from the rules
 	cargo run --locked --bin callgate -- check --explain all > docs/findings.md.new
 	mv docs/findings.md.new docs/findings.md
 
+.PHONY: metrics
+metrics: packages kubernetes promtool ## Write the tables of docs/metrics.md anew from what is exposed
+	CALLGATE_WRITE_METRICS=1 cargo test --locked --test metrics the_page_describes
+
 .PHONY: kubernetes
 kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
 	@tests/kubernetes/build

@@ -54,7 +54,8 @@ impl Cluster {
         self.start_program(command, &format!("agent-{node}"))
     }
 
-    fn start_program(&self, mut command: Command, name: &str) -> Result<Program> {
+    /// Starts this command, which is to serve on the address that `--listen` gives it. `name` is that of its log file.
+    pub fn start_program(&self, mut command: Command, name: &str) -> Result<Program> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, local::free_port()?));
         command.arg(format!("--listen={address}"));
         let log = self.directory().join(format!("{name}.log"));
