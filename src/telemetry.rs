@@ -3,6 +3,7 @@
 mod api;
 mod build;
 mod health;
+mod line;
 mod server;
 
 pub use api::{ApiMetrics, Asked};
@@ -30,7 +31,7 @@ pub fn init_logs(format: LogFormat) {
         .with_env_filter(filter)
         // Colours in a file are noise.
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(|| line::Lines(std::io::stderr()));
     match format {
         LogFormat::Text => builder.init(),
         // What is told of is beside the message, where a query finds it: no nesting.
