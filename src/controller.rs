@@ -26,12 +26,14 @@ mod pace;
 mod run;
 mod state;
 mod status;
+mod taint;
 #[cfg(test)]
 mod testing;
 mod watch;
 
 pub use metrics::Metrics;
 pub use run::run;
+pub use taint::TaintKey;
 
 /// What a controller is told by its installation.
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub struct Config {
     pub namespace: String,
     /// Its name as a holder of the Lease: unique among replicas.
     pub identity: String,
+    /// The taint that nodes join with and lose once their agent has synced; without one, Nodes are only read.
+    pub startup_taint: Option<TaintKey>,
 }
 
 /// Why a controller cannot go on. The kubelet starts it again. An API server that cannot be reached is none: it would

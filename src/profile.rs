@@ -39,6 +39,8 @@ pub use model::{
 pub use name::{InvalidName, ProfileName};
 #[cfg(test)]
 pub(crate) use rules::multiplexer;
+// A taint has a key of the same form.
+pub(crate) use label::check_key as check_label_key;
 // For `resolve`, whose format holds this one.
 pub(crate) use document::{Entry, Node, SyntaxError, Value, read_json};
 pub(crate) use finding::quoted;

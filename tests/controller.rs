@@ -72,6 +72,7 @@ impl World {
         let config = Config {
             namespace: NAMESPACE.to_owned(),
             identity: identity.to_owned(),
+            startup_taint: None,
         };
         let run = controller::run(
             client,
@@ -880,6 +881,7 @@ async fn without_its_crds_it_waits_and_begins_once_they_are_there() -> Result<()
     let config = Config {
         namespace: NAMESPACE.to_owned(),
         identity: "early".to_owned(),
+        startup_taint: None,
     };
     let run = controller::run(
         world.admin.clone(),

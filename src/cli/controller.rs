@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use prometheus_client::registry::Registry;
 
 use super::run::{self, DaemonArgs};
-use crate::controller::{self, Config, Metrics};
+use crate::controller::{self, Config, Metrics, TaintKey};
 use crate::filter::libseccomp_version;
 use crate::telemetry::{self, Health};
 
@@ -26,6 +26,10 @@ pub(super) struct Args {
     /// Its name as a holder of the Lease, unique among replicas (default: host name and process id)
     #[arg(long, env = "POD_NAME")]
     identity: Option<String>,
+    /// Key of a NoSchedule taint that nodes join with, to take off once their agent has done its first full sync
+    /// (default: no taint is touched)
+    #[arg(long, env = "CALLGATE_STARTUP_TAINT", value_name = "KEY")]
+    startup_taint: Option<TaintKey>,
     /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "CALLGATE_LISTEN", default_value = "0.0.0.0:9441")]
     listen: SocketAddr,
@@ -37,6 +41,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let Args {
         namespace,
         identity,
+        startup_taint,
         listen,
         daemon,
     } = args;
@@ -50,7 +55,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         prover.register(&mut registry);
         let metrics = Metrics::register(&mut registry);
         let health = Health::new();
-        let config = Config { namespace, identity };
+        let config = Config {
+            namespace,
+            identity,
+            startup_taint,
+        };
         run::daemon(listen, health.clone(), registry, async move |shutdown| {
             Ok(controller::run(client, prover, config, health, metrics, shutdown).await?)
         })

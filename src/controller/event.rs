@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::news::News;
 use super::nodes::Report;
+use super::taint::Removal;
 use crate::api::{RawSeccompProfile, SeccompProfileStatus};
 use crate::proof::Verdict;
 
@@ -19,6 +20,15 @@ pub(super) enum Event {
     ProfileGone(String),
     /// There is such a Node, with these labels.
     Node(String, BTreeMap<String, String>),
+    /// There is such a Node, with the startup taint at this place in its `spec.taints`, or without.
+    StartupTaint {
+        /// Its name.
+        node: String,
+        /// Tells it from a later Node of the same name.
+        uid: String,
+        /// From 0.
+        position: Option<usize>,
+    },
     /// There is no such Node.
     NodeGone(String),
     /// The agent of this node reports.
@@ -35,6 +45,8 @@ pub(super) enum Event {
     Proven(ObjectVersion, Box<Verdict>),
     /// A write ended.
     Written(ObjectVersion, Result<Box<RawSeccompProfile>, String>),
+    /// A startup taint was taken off, or could not be.
+    Untainted(Removal, Result<(), String>),
     /// This replica leads, or not.
     Leading(bool),
 }
@@ -90,6 +102,8 @@ pub(super) enum Action {
     Prove(ObjectVersion, Arc<Value>),
     /// Make this the status.
     Write(ObjectVersion, Box<Write>),
+    /// Take this startup taint off.
+    Untaint(Removal),
 }
 
 /// A status to be written.

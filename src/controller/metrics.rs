@@ -30,6 +30,7 @@ const ASKED: &[Asked] = &[
     ("leases", "update"),
     ("events", "create"),
     ("events", "patch"),
+    ("nodes", "patch"),
 ];
 
 /// What is counted. Handed down, no globals. Cheap to clone; clones share the numbers.
@@ -44,6 +45,7 @@ pub struct Metrics {
     events: Family<ResultLabels, Counter>,
     watch_errors: Family<WatchLabels, Counter>,
     undecodable: Counter,
+    untainted: Family<ResultLabels, Counter>,
     leading: Gauge,
 }
 
@@ -87,6 +89,7 @@ impl Metrics {
             events: Family::default(),
             watch_errors: Family::default(),
             undecodable: Counter::default(),
+            untainted: Family::default(),
             leading: Gauge::default(),
         };
         registry.register(
@@ -127,6 +130,11 @@ impl Metrics {
             metrics.undecodable.clone(),
         );
         registry.register(
+            "startup_taint_removals",
+            "Startup taints taken off nodes whose agent has synced, by result",
+            metrics.untainted.clone(),
+        );
+        registry.register(
             "leader",
             "Whether this replica writes (1) or stands by (0)",
             metrics.leading.clone(),
@@ -139,6 +147,7 @@ impl Metrics {
         metrics.nodes(&BTreeMap::new());
         for result in ["ok", "error"] {
             drop(metrics.writes.get_or_create(&ResultLabels { result }));
+            drop(metrics.untainted.get_or_create(&ResultLabels { result }));
         }
         for result in ["ok", "error", "dropped"] {
             drop(metrics.events.get_or_create(&ResultLabels { result }));
@@ -194,6 +203,11 @@ impl Metrics {
     pub(super) fn written(&self, is_ok: bool) {
         let result = if is_ok { "ok" } else { "error" };
         self.writes.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    pub(super) fn untainted(&self, is_ok: bool) {
+        let result = if is_ok { "ok" } else { "error" };
+        self.untainted.get_or_create(&ResultLabels { result }).inc();
     }
 
     pub(super) fn watch_failed(&self, watched: Watched) {

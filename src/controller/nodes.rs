@@ -49,6 +49,8 @@ pub(super) struct Report {
     pub(super) failures: HashMap<String, Failure>,
     /// Whether profiles failed that found no place among `failures`.
     pub(super) has_unlisted: bool,
+    /// Of the Node that it says it belongs to.
+    pub(super) node_uid: Option<String>,
 }
 
 /// What keeps all profiles off a node that it does not have yet.
@@ -303,6 +305,7 @@ impl From<SeccompNodeReport> for Report {
             trouble,
             failures,
             has_unlisted,
+            node_uid: None,
         }
     }
 }

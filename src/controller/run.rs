@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::select_all;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -21,6 +22,7 @@ use super::events::Events;
 use super::lease::{self, Lease, Lost};
 use super::state::State;
 use super::status::{READY, VALID, find, patch};
+use super::taint::{Removal, TaintKey};
 use super::watch::watch_all;
 use super::{Config, Error, Metrics};
 use crate::api::{RawSeccompProfile, SeccompProfileStatus};
@@ -58,12 +60,19 @@ pub async fn run(
         "the controller starts"
     );
     let client = metrics.observe(client);
-    let mut watches = select_all(watch_all(&client, &config.namespace, &metrics)).ready_chunks(BATCH);
+    let mut watches = select_all(watch_all(
+        &client,
+        &config.namespace,
+        config.startup_taint.as_ref(),
+        &metrics,
+    ))
+    .ready_chunks(BATCH);
     let mut tasks = Tasks {
         client: client.clone(),
         prover,
         metrics: metrics.clone(),
         events: Arc::new(Events::start(client.clone(), &config.identity, metrics.clone())),
+        startup_taint: config.startup_taint.clone(),
         proofs: JoinSet::new(),
         writes: JoinSet::new(),
     };
@@ -134,6 +143,7 @@ struct Tasks {
     prover: Prover,
     metrics: Metrics,
     events: Arc<Events>,
+    startup_taint: Option<TaintKey>,
     proofs: JoinSet<Event>,
     writes: JoinSet<Event>,
 }
@@ -162,6 +172,18 @@ impl Tasks {
                         events.tell(&version, to_write.seen_as, to_write.news);
                     }
                     Event::Written(version, outcome.map(Box::new))
+                });
+            }
+            Action::Untaint(removal) => {
+                // Without a key no node is seen to be tainted.
+                let Some(key) = self.startup_taint.clone() else {
+                    return;
+                };
+                let client = self.client.clone();
+                self.writes.spawn(async move {
+                    let outcome = untaint(client, &removal, &key).await;
+                    metrics.untainted(outcome.is_ok());
+                    Event::Untainted(removal, outcome)
                 });
             }
         }
@@ -201,6 +223,26 @@ async fn write(
             );
             Ok(object)
         }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer in {} s", WRITE_TIMEOUT.as_secs())),
+    }
+}
+
+async fn untaint(client: Client, removal: &Removal, key: &TaintKey) -> Result<(), String> {
+    let patch = removal.patch(key).map_err(|error| error.to_string())?;
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let nodes = Api::<Node>::all(client);
+    let patch = Patch::<Node>::Json(patch);
+    match timeout(
+        WRITE_TIMEOUT,
+        nodes.patch_metadata(&removal.node, &parameters, &patch),
+    )
+    .await
+    {
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer in {} s", WRITE_TIMEOUT.as_secs())),
     }

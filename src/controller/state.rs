@@ -15,6 +15,7 @@ use super::news::news;
 use super::nodes::{Affected, NodeState, Nodes};
 use super::pace::pause;
 use super::status::{READY, VALID, compose, find};
+use super::taint::{Removal, StartupTaints};
 use crate::api::{ConditionStatus, RawSeccompProfile};
 use crate::profile::ProfileName;
 use crate::proof::Verdict;
@@ -31,6 +32,7 @@ const PROOFS_PER_NAMESPACE: usize = 8;
 pub(super) struct State {
     profiles: BTreeMap<String, Profile>,
     nodes: Nodes,
+    taints: StartupTaints,
     synced: BTreeSet<Watched>,
     leading: bool,
     /// Profiles to look at again at once, and at some time.
@@ -53,15 +55,20 @@ impl State {
                 let affected = self.nodes.set_labels(&name, labels);
                 self.mark(affected);
             }
+            Event::StartupTaint { node, uid, position } => self.taints.set_node(&node, uid, position, now),
             Event::NodeGone(name) => {
+                self.taints.remove_node(&name);
                 let affected = self.nodes.remove_labels(&name);
                 self.mark(affected);
             }
             Event::Report(name, report) => {
+                self.taints
+                    .set_report(&name, report.node_uid.as_deref(), report.synced);
                 let affected = self.nodes.set_report(&name, *report);
                 self.mark(affected);
             }
             Event::ReportGone(name) => {
+                self.taints.remove_report(&name);
                 let affected = self.nodes.remove_report(&name);
                 self.mark(affected);
             }
@@ -80,6 +87,7 @@ impl State {
             }
             Event::Proven(version, verdict) => self.proven(&version, &verdict, now),
             Event::Written(version, outcome) => self.written(&version, outcome, now),
+            Event::Untainted(removal, outcome) => self.untainted(&removal, outcome, now),
             Event::Leading(leading) => {
                 self.leading = leading;
                 if !leading {
@@ -87,6 +95,7 @@ impl State {
                     for profile in self.profiles.values_mut() {
                         profile.writing = false;
                     }
+                    self.taints.stopped();
                 }
                 self.mark(Affected::All);
             }
@@ -95,7 +104,7 @@ impl State {
 
     /// What is to be done now. `time` is what a clock on the wall says.
     pub(super) fn next(&mut self, now: Instant, time: &Time) -> Vec<Action> {
-        while self.wake_at().is_some_and(|at| at <= now) {
+        while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
             self.dirty.extend(self.wakes.pop_first().map(|(_, key)| key));
         }
         let mut actions = Vec::new();
@@ -106,12 +115,21 @@ impl State {
             actions.extend(self.start_proof(&key, now));
             actions.extend(self.start_write(&key, now, time));
         }
+        if self.leading {
+            actions.extend(self.taints.due(now).into_iter().map(Action::Untaint));
+        }
         actions
     }
 
     /// When to ask again if nothing happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.wakes.first().map(|(at, _)| *at)
+        let taints = self.leading.then(|| self.taints.wake_at()).flatten();
+        self.wakes
+            .first()
+            .map(|(at, _)| *at)
+            .into_iter()
+            .chain(taints)
+            .min()
     }
 
     /// Whether everything that there is has been seen.
@@ -238,6 +256,24 @@ impl State {
                     error,
                     "the status could not be written; tried again in {} s",
                     pause.as_secs()
+                );
+            }
+        }
+    }
+
+    fn untainted(&mut self, removal: &Removal, outcome: Result<(), String>, now: Instant) {
+        let pause = self.taints.removed(removal, outcome.is_ok(), now);
+        match outcome {
+            Ok(()) => tracing::info!(
+                node = removal.node,
+                "the startup taint is off: the agent has synced"
+            ),
+            Err(error) => {
+                tracing::warn!(
+                    node = removal.node,
+                    error,
+                    again_in = pause.map(|pause| pause.as_secs()),
+                    "the startup taint could not be taken off"
                 );
             }
         }

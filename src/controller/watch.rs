@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::Metrics;
 use super::event::{Event, Watched};
+use super::nodes::Report;
+use super::taint::TaintKey;
 use crate::api::{RawSeccompProfile, SeccompNode};
 
 /// What `kubectl apply` remembers in an object: all of it, once more.
@@ -26,7 +28,12 @@ const AGENT_LABELS: &str = "app.kubernetes.io/name=callgate,app.kubernetes.io/co
 pub(super) type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 /// Everything that is watched.
-pub(super) fn watch_all(client: &Client, namespace: &str, metrics: &Metrics) -> [Events; 4] {
+pub(super) fn watch_all(
+    client: &Client,
+    namespace: &str,
+    startup_taint: Option<&TaintKey>,
+    metrics: &Metrics,
+) -> [Events; 4] {
     let all = watcher::Config::default;
     [
         // Its spec and status are kept as they come, so none of these is undecodable.
@@ -49,17 +56,24 @@ pub(super) fn watch_all(client: &Client, namespace: &str, metrics: &Metrics) -> 
             },
             Event::ReportGone,
         ),
-        changes(
-            Api::<PartialObjectMeta<Node>>::all(client.clone()),
-            all(),
-            Watched::Nodes,
-            metrics.clone(),
-            |node| {
-                let name = node.name_any();
-                Some(Event::Node(name, node.metadata.labels.unwrap_or_default()))
-            },
-            Event::NodeGone,
-        ),
+        match startup_taint.cloned() {
+            None => changes(
+                Api::<PartialObjectMeta<Node>>::all(client.clone()),
+                all(),
+                Watched::Nodes,
+                metrics.clone(),
+                |node| [node_event(node.metadata)],
+                Event::NodeGone,
+            ),
+            Some(key) => changes(
+                Api::<Node>::all(client.clone()),
+                all(),
+                Watched::Nodes,
+                metrics.clone(),
+                move |node| [startup_taint_event(&node, &key), node_event(node.metadata)],
+                Event::NodeGone,
+            ),
+        },
         changes(
             Api::<Pod>::namespaced(client.clone(), namespace),
             all().labels(AGENT_LABELS),
@@ -71,18 +85,19 @@ pub(super) fn watch_all(client: &Client, namespace: &str, metrics: &Metrics) -> 
     ]
 }
 
-/// Watches one kind of object: `set` says what one means that is there (`None`: nothing yet), `gone` what its key
+/// Watches one kind of object: `set` says what one means that is there, `gone` what its key
 /// means once it is not.
-fn changes<K>(
+fn changes<K, I>(
     api: Api<K>,
     config: watcher::Config,
     watched: Watched,
     metrics: Metrics,
-    set: impl Fn(K) -> Option<Event> + Send + Sync + 'static,
+    set: impl Fn(K) -> I + Send + Sync + 'static,
     gone: fn(String) -> Event,
 ) -> Events
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    I: IntoIterator<Item = Event> + 'static,
 {
     let mut known = Known::default();
     let mut failures = 0_u32;
@@ -116,10 +131,10 @@ struct Known {
 }
 
 impl Known {
-    fn follow<K: Resource>(
+    fn follow<K: Resource, I: IntoIterator<Item = Event>>(
         &mut self,
         event: WatchEvent<K>,
-        set: impl Fn(K) -> Option<Event>,
+        set: impl Fn(K) -> I,
         gone: fn(String) -> Event,
         watched: Watched,
     ) -> Vec<Event> {
@@ -171,7 +186,18 @@ fn slim(mut profile: RawSeccompProfile) -> RawSeccompProfile {
 
 fn report(guarded: DeserializeGuard<SeccompNode>, metrics: &Metrics) -> Event {
     match guarded.0 {
-        Ok(node) => Event::Report(node.name_any(), Box::new(node.spec.into())),
+        Ok(node) => {
+            let owner = node.metadata.owner_references.iter().flatten().next();
+            let node_uid = owner.map(|owner| owner.uid.clone());
+            let name = node.name_any();
+            Event::Report(
+                name,
+                Box::new(Report {
+                    node_uid,
+                    ..node.spec.into()
+                }),
+            )
+        }
         Err(invalid) => {
             let node = invalid.metadata.name.unwrap_or_default();
             metrics.undecodable();
@@ -183,6 +209,22 @@ fn report(guarded: DeserializeGuard<SeccompNode>, metrics: &Metrics) -> Event {
             );
             Event::Report(node, Box::default())
         }
+    }
+}
+
+fn node_event(metadata: kube::core::ObjectMeta) -> Event {
+    Event::Node(
+        metadata.name.unwrap_or_default(),
+        metadata.labels.unwrap_or_default(),
+    )
+}
+
+fn startup_taint_event(node: &Node, key: &TaintKey) -> Event {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref());
+    Event::StartupTaint {
+        node: node.name_any(),
+        uid: node.metadata.uid.clone().unwrap_or_default(),
+        position: key.position_in(taints.unwrap_or_default()),
     }
 }
 
@@ -263,6 +305,38 @@ mod tests {
         follow(WatchEvent::Init);
         follow(WatchEvent::InitApply(node("c")));
         assert_eq!(follow(WatchEvent::InitDone), ["-b", "Synced(Nodes)"]);
+    }
+
+    #[test]
+    fn a_node_says_where_its_startup_taint_stands_and_a_report_of_which_node_it_is() {
+        let key: TaintKey = "callgate.dev/agent-not-ready".parse().unwrap();
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "a", "uid": "uid"},
+            "spec": {"taints": [
+                {"key": "other", "effect": "NoSchedule"},
+                {"key": "callgate.dev/agent-not-ready", "effect": "NoSchedule"},
+            ]},
+        }))
+        .unwrap();
+        let Event::StartupTaint { node, uid, position } = startup_taint_event(&node, &key) else {
+            panic!("another event");
+        };
+        assert_eq!((node.as_str(), uid.as_str(), position), ("a", "uid", Some(1)));
+
+        let guarded: DeserializeGuard<SeccompNode> = serde_json::from_value(json!({
+            "apiVersion": "callgate.dev/v1alpha1",
+            "kind": "SeccompNode",
+            "metadata": {
+                "name": "a",
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "uid"}],
+            },
+        }))
+        .unwrap();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let Event::Report(name, report) = report(guarded, &metrics) else {
+            panic!("another event");
+        };
+        assert_eq!((name.as_str(), report.node_uid.as_deref()), ("a", Some("uid")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ const MAX_PREFIX: usize = 253;
 const MAX_NAME: usize = 63;
 
 /// A name of at most 63 bytes, perhaps after a DNS subdomain and a slash. The error says what is expected.
-pub(super) fn check_key(key: &str) -> Result<(), &'static str> {
+pub(crate) fn check_key(key: &str) -> Result<(), &'static str> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),

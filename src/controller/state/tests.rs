@@ -17,6 +17,7 @@ struct World {
     objects: BTreeMap<String, RawSeccompProfile>,
     version: u64,
     proofs: VecDeque<ObjectVersion>,
+    untaints: Vec<Removal>,
     writes: VecDeque<(ObjectVersion, SeccompProfileStatus)>,
     /// The reasons of what is told.
     news: Vec<&'static str>,
@@ -40,6 +41,7 @@ impl World {
             objects: BTreeMap::new(),
             version: 0,
             proofs: VecDeque::new(),
+            untaints: Vec::new(),
             writes: VecDeque::new(),
             news: Vec::new(),
         }
@@ -57,6 +59,7 @@ impl World {
                     self.news.extend(write.news.iter().map(|news| news.reason));
                     self.writes.push_back((version, write.status));
                 }
+                Action::Untaint(removal) => self.untaints.push(removal),
             }
         }
     }
@@ -631,4 +634,36 @@ fn counts_are_by_what_status_says() {
         ]
         .into()
     );
+}
+
+#[test]
+fn only_who_leads_takes_startup_taints_off_and_the_next_leader_those_that_were_stopped() {
+    let mut world = World::new();
+    world.event(Event::Leading(false));
+    world.event(Event::StartupTaint {
+        node: "a".to_owned(),
+        uid: "uid".to_owned(),
+        position: Some(1),
+    });
+    let report = Report {
+        synced: true,
+        node_uid: Some("uid".to_owned()),
+        ..Report::default()
+    };
+    world.event(Event::Report("a".to_owned(), Box::new(report)));
+    assert!(world.untaints.is_empty());
+    assert_eq!(world.state.wake_at(), None);
+    world.event(Event::Leading(true));
+    assert_eq!(world.untaints.len(), 1);
+    world.event(Event::Leading(false));
+    world.event(Event::Leading(true));
+    assert_eq!(world.untaints.len(), 2, "whether the first arrived is not known");
+    let removal = world.untaints[1].clone();
+    world.event(Event::Untainted(removal.clone(), Err("no answer".to_owned())));
+    assert_eq!(world.untaints.len(), 2);
+    let wake = world.state.wake_at().unwrap();
+    world.pass(wake - world.now);
+    assert_eq!(world.untaints.len(), 3);
+    world.event(Event::Untainted(removal, Ok(())));
+    assert_eq!(world.state.wake_at(), None);
 }
