@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::testload;
+use crate::{confine, testload};
 
 /// Proves seccomp profiles, and gets them onto every node of a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -71,7 +71,7 @@ enum Command {
 /// Exit codes: 0 is success, 1 is "some profile is invalid", 2 is everything else, wrong usage included.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Err(error) = testload::protect_memory() {
+    if let Err(error) = confine::protect_memory() {
         run::complain(
             &anyhow::Error::new(error).context("cannot keep other processes out of this one's memory"),
         );

@@ -22,8 +22,9 @@
 //! | [`filter`] | profile → seccomp filter; the BPF program: decode, run, size | `profile`, libseccomp |
 //! | [`meaning`] | what a profile and a filter answer to each call, compared exactly | `profile`, `filter` |
 //! | [`startability`] | whether containers can start: what runtimes need, what the meaning lets them | `profile`, `filter`, `meaning` |
-//! | [`testload`] | the fork server: compile, prove and load a filter in a child | the four above |
-//! | [`proof`] | parse, rules, meaning, test-load and starts as one verdict, cached by digest | the five above |
+//! | [`confine`] | the process shuts itself in: privileges, files, ports | nothing of ours |
+//! | [`testload`] | the fork server: compile, prove and load a filter in a child | the five above |
+//! | [`proof`] | parse, rules, meaning, test-load and starts as one verdict, cached by digest | the six above |
 //! | [`resolve`] | Docker's and Podman's profile format, made plain | `profile` |
 //! | [`store`] | the node's directory: write, scan, remove, watch | `profile` |
 //! | [`api`] | the types of the custom resources | `profile` |
@@ -40,6 +41,7 @@
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod confine;
 pub mod controller;
 pub mod filter;
 #[cfg(any(test, fuzzing))]

@@ -1,6 +1,6 @@
 //! Compiles and loads a profile in a forked child, so that a hostile one costs a child and nothing else.
 //!
-//! The only room with `unsafe`. Knows `profile` and `filter`.
+//! The only room with `unsafe`. Knows `profile`, `filter` and `confine`.
 //!
 //! ```text
 //!  this process                    fork server                        children, one at a time per request
@@ -36,7 +36,6 @@ mod worker;
 
 pub use client::Client;
 pub use launch::{ForkServer, StartError};
-pub use sandbox::protect_memory;
 pub use server::serve;
 
 #[cfg(test)]

@@ -519,7 +519,7 @@ async fn the_server_holds_two_descriptors_no_environment_and_no_capability() {
             .map_or("", |value| value.trim())
             .to_owned()
     };
-    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     assert_eq!(

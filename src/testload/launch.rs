@@ -1,10 +1,12 @@
 //! How a fork server is started, and what its parent holds of it.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,9 +56,14 @@ impl ForkServer {
 
     /// Starts one of another program, which must call [`serve`](super::serve) on `fork-server` as its first argument.
     pub fn start_program(program: &Path, limits: Limits) -> Result<Self, StartError> {
+        let spawn = |error| StartError::Spawn {
+            program: program.to_owned(),
+            error,
+        };
         let launch = Launch {
             program: program.to_owned(),
             limits,
+            nowhere: Arc::new(File::options().write(true).open("/dev/null").map_err(spawn)?),
         };
         Ok(Self {
             connection: launch.start()?,
@@ -76,6 +83,8 @@ impl ForkServer {
 pub(super) struct Launch {
     program: PathBuf,
     pub(super) limits: Limits,
+    /// Its standard output. Opened once: a parent that has shut itself in can write no file, not even this one.
+    nowhere: Arc<File>,
 }
 
 impl Launch {
@@ -101,7 +110,7 @@ impl Launch {
             .env_clear()
             .current_dir("/")
             .stdin(theirs)
-            .stdout(Stdio::null())
+            .stdout(self.nowhere.try_clone().map_err(spawn)?)
             .spawn()
             .map_err(spawn)?;
         let connection = Connection {

@@ -5,21 +5,12 @@ use std::io;
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope,
 };
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::process::{Resource, Rlimit, Signal};
 
 use super::{Limits, process};
+use crate::confine::{give_up_capabilities, protect_memory};
 use crate::filter::{self, CompileError, Program};
 use crate::profile::{Action, Condition, Operator, Profile, Rule};
-
-/// Keeps other processes of the same user out of this one's memory, the fork server and its children among
-/// them (`PR_SET_DUMPABLE` 0): without it a child that got out of its sandbox could read and write its parent
-/// through `/proc/PID/mem`. To be called at the beginning of `main`.
-pub fn protect_memory() -> io::Result<()> {
-    Ok(rustix::process::set_dumpable_behavior(
-        DumpableBehavior::NotDumpable,
-    )?)
-}
 
 /// Why a process could not be confined.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +44,7 @@ pub(super) fn confine_server() -> Result<Program, ConfineError> {
     ] {
         set_limit(resource, limit, limit).map_err(step("setrlimit"))?;
     }
-    drop_capabilities().map_err(step("capset"))?;
+    give_up_capabilities().map_err(step("capset"))?;
     rustix::thread::set_no_new_privs(true).map_err(step("PR_SET_NO_NEW_PRIVS"))?;
     landlock()?;
     process::load_filter(&for_server, 0).map_err(ConfineError::Load)?;
@@ -92,22 +83,9 @@ fn set_limit(resource: Resource, current: u64, maximum: u64) -> rustix::io::Resu
     )
 }
 
-pub(super) fn drop_capabilities() -> rustix::io::Result<()> {
-    let none = CapabilitySet::empty();
-    rustix::thread::clear_ambient_capability_set()?;
-    rustix::thread::set_capabilities(
-        None,
-        CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )
-}
-
 /// The second layer: no file, no TCP port, no abstract socket, no signal to the outside, as far as this kernel
 /// knows Landlock.
-fn landlock() -> Result<(), ConfineError> {
+pub(super) fn landlock() -> Result<(), ConfineError> {
     // The newest version that was read for this; an older kernel does what it can.
     let abi = ABI::V7;
     Ruleset::default()

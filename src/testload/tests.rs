@@ -9,8 +9,9 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::process::{self, Forked, exit_now, fork, load_filter};
 use super::region::Region;
-use super::sandbox::{confine_server, drop_capabilities, limit_child, protect_memory};
+use super::sandbox::{confine_server, landlock, limit_child};
 use super::{Limits, worker};
+use crate::confine::{give_up_capabilities, protect_memory};
 use crate::filter::{self, Program};
 use crate::profile::{Action, Errno, Profile, Rule};
 
@@ -270,6 +271,62 @@ fn a_child_can_not_even_fork_talk_or_extend_its_life() {
     assert_eq!(said, ALL_REFUSED);
 }
 
+/// The version of Landlock that this kernel answers to; 0 for none.
+fn landlock_version() -> u8 {
+    use ::landlock::{AccessFs, LandlockStatus, Ruleset, RulesetAttr as _};
+    let asked = std::thread::spawn(|| {
+        let ruleset = Ruleset::default().handle_access(AccessFs::Execute).unwrap();
+        ruleset.create().unwrap().restrict_self().unwrap().landlock
+    });
+    match asked.join().unwrap() {
+        LandlockStatus::Available { effective_abi, .. } => effective_abi as u8,
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
+    }
+}
+
+#[test]
+fn a_child_that_lost_its_filters_gets_nowhere_as_far_as_the_kernel_has_landlock() {
+    let version = landlock_version();
+    let parent = rustix::process::getpid();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    let said = in_child(|| {
+        give_up_capabilities().unwrap();
+        rustix::thread::set_no_new_privs(true).unwrap();
+        landlock().unwrap();
+        let attempts: [(&str, u8, io::Result<()>); 6] = [
+            ("read", 1, std::fs::read(&file).map(drop)),
+            ("write", 1, std::fs::write(&file, "gone")),
+            ("remove", 1, std::fs::remove_file(&file)),
+            (
+                "run",
+                1,
+                std::process::Command::new("/bin/true").status().map(drop),
+            ),
+            ("listen", 4, std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
+            (
+                "signal",
+                6,
+                rustix::process::test_kill_process(parent).map_err(Into::into),
+            ),
+        ];
+        let wrong: Vec<_> = attempts
+            .into_iter()
+            .filter(|(_, denied_by, outcome)| {
+                let is_denied =
+                    matches!(outcome, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
+                is_denied != (version >= *denied_by)
+            })
+            .collect();
+        format!("{wrong:?}")
+    });
+    assert_eq!(said, "[]");
+    if version > 0 {
+        assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+    }
+}
+
 #[test]
 fn a_child_that_lost_its_filters_still_cannot_read_a_protected_parent() {
     // An address that is the same in both, as they are forks of one process.
@@ -277,7 +334,7 @@ fn a_child_that_lost_its_filters_still_cannot_read_a_protected_parent() {
     let read_by_child = |protect: bool| {
         in_child(|| {
             // As on a node: uid 0 and no capability, on both sides.
-            drop_capabilities().unwrap();
+            give_up_capabilities().unwrap();
             if protect {
                 protect_memory().unwrap();
             }
