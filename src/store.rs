@@ -25,6 +25,7 @@ mod dir;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod ground;
 mod place;
 mod record;
 mod repair;
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::profile::{Canonical, Digest, ProfileName};
 use dir::Content;
 pub use error::{Failure, StoreError};
+pub use ground::{Bounds, Ground};
 use place::{Attended, DIR_MODE, FILE_MODE, Place, RECORD};
 use record::{Entry, Proofs, Record};
 pub use repair::Repaired;
@@ -130,7 +132,17 @@ impl Store {
     /// An error where another owner's marker lies there, or files and no marker. Without an owner (an agent that
     /// cannot reach its API server yet) only a marked directory opens, whoever owns it; see [`Store::claim`].
     pub fn open(seccomp_root: &Path, owner: Option<&Owner>) -> Result<Self, StoreError> {
-        let place = Place::open(seccomp_root, owner)?;
+        Self::open_within(seccomp_root, owner, None)
+    }
+
+    /// Like [`Store::open`], for a process that has shut itself in and can write within these bounds alone:
+    /// [`StoreError::OutOfBounds`] where, now or later, another directory lies there, or none.
+    pub fn open_within(
+        seccomp_root: &Path,
+        owner: Option<&Owner>,
+        bounds: Option<Bounds>,
+    ) -> Result<Self, StoreError> {
+        let place = Place::open(seccomp_root, owner, bounds)?;
         let mut store = Self {
             place,
             live: BTreeMap::new(),

@@ -64,6 +64,18 @@ pub enum StoreError {
         /// What became of it.
         reason: &'static str,
     },
+    /// `callgate` is not what it was when this process shut itself in ([`Bounds`](super::Bounds)): what lies there now,
+    /// if anything, this process cannot write. Nothing was touched. The process must end; the next one takes what it
+    /// finds.
+    #[error(
+        "{}: is not the directory that was there when this process started, and it has shut itself in to write in no \
+         other; it ends, and the next one starts with what is there now",
+        path.display()
+    )]
+    OutOfBounds {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The kernel has no inotify instance or watch left for us. Everything else works; look at the directory
     /// at intervals instead.
     #[error("changes cannot be noticed at once, only by looking every few seconds: {0}; raise {limit} on this node", limit = watch_limit(.0))]
@@ -82,6 +94,14 @@ pub enum StoreError {
     /// Anything else.
     #[error("{0}; see the node's kernel log and the mounts below this path")]
     Io(Failure),
+}
+
+impl StoreError {
+    /// Whether this process can do nothing about it, whatever else happens, and a new one can.
+    #[must_use]
+    pub const fn needs_a_new_process(&self) -> bool {
+        matches!(self, Self::RootGone { .. } | Self::OutOfBounds { .. })
+    }
 }
 
 /// One system call that failed.

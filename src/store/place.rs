@@ -4,12 +4,13 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, stat};
 use rustix::io::Errno;
 
 use super::dir::{Content, Dir, Locked, identity, is_temporary};
+use super::ground::Bounds;
 use super::record::{marker, parse_marker};
-use super::{Owner, StoreError};
+use super::{Failure, Owner, StoreError};
 use crate::profile::ProfileName;
 
 /// The directory of our own files. No namespace is named so.
@@ -35,6 +36,7 @@ pub(super) struct Place {
     /// `callgate/.callgate`. Its lock (flock(2)) ends with the process, however that ends.
     pub(super) meta: Locked,
     owner: Owner,
+    bounds: Option<Bounds>,
 }
 
 /// What [`Place::attend`] found.
@@ -49,25 +51,25 @@ pub(super) enum Attended {
 }
 
 impl Place {
-    /// Opens it, or makes it for an owner. See [`super::Store::open`].
-    pub(super) fn open(root: &Path, owner: Option<&Owner>) -> Result<Self, StoreError> {
-        let root = Dir::open(root).map_err(|failure| match failure.errno {
-            Errno::NOENT => StoreError::RootGone {
-                path: failure.path,
-                reason: "does not exist",
-            },
-            Errno::NOTDIR => StoreError::RootGone {
-                path: failure.path,
-                reason: "is no directory",
-            },
-            _ => failure.into(),
-        })?;
-        let (home, meta, owner) = enter(&root, owner)?;
+    /// Opens it, or makes it for an owner. See [`super::Store::open_within`].
+    pub(super) fn open(
+        root: &Path,
+        owner: Option<&Owner>,
+        bounds: Option<Bounds>,
+    ) -> Result<Self, StoreError> {
+        if let Some(bounds) = bounds
+            && !bounds.has_root(&stat(root).map_err(|errno| no_root(root, errno))?)
+        {
+            return Err(replaced(root));
+        }
+        let root = Dir::open(root).map_err(|failure| no_root(root, failure.errno))?;
+        let (home, meta, owner) = enter(&root, owner, bounds)?;
         Ok(Self {
             root,
             home,
             meta,
             owner,
+            bounds,
         })
     }
 
@@ -90,7 +92,7 @@ impl Place {
         self.attend_root()?;
         let home = self.root.stat_of(ProfileName::DIRECTORY)?;
         if home.map(|stat| identity(&stat)) != Some(self.home.identity()?) {
-            (self.home, self.meta, self.owner) = enter(&self.root, Some(&self.owner))?;
+            (self.home, self.meta, self.owner) = enter(&self.root, Some(&self.owner), self.bounds)?;
             return Ok(Attended::Replaced);
         }
         // Before anything in it is looked at, which a wrong mode would deny.
@@ -132,28 +134,64 @@ impl Place {
         if opened.st_nlink == 0 {
             return Err(gone("was deleted"));
         }
-        match Dir::open(self.root.path()) {
-            Err(failure) if matches!(failure.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                Err(gone("was deleted, moved or unmounted"))
+        // Looked at, not opened: who has shut itself in may not open another one.
+        match stat(self.root.path()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(gone("was deleted, moved or unmounted")),
+            Err(errno) => Err(Failure {
+                operation: "look at",
+                path: self.root.path().to_owned(),
+                errno,
             }
-            Err(failure) => Err(failure.into()),
-            Ok(found) if found.identity()? != identity(&opened) => Err(gone("was replaced by another one")),
+            .into()),
+            Ok(found) if identity(&found) != identity(&opened) => Err(replaced(self.root.path())),
             Ok(_) => Ok(()),
         }
     }
 }
 
+/// The error of a root that does not open.
+pub(super) fn no_root(root: &Path, errno: Errno) -> StoreError {
+    let gone = |reason| StoreError::RootGone {
+        path: root.to_owned(),
+        reason,
+    };
+    match errno {
+        Errno::NOENT => gone("does not exist"),
+        Errno::NOTDIR => gone("is no directory"),
+        errno => Failure {
+            operation: "open directory",
+            path: root.to_owned(),
+            errno,
+        }
+        .into(),
+    }
+}
+
+fn replaced(root: &Path) -> StoreError {
+    StoreError::RootGone {
+        path: root.to_owned(),
+        reason: "was replaced by another one",
+    }
+}
+
 /// Opens `callgate` in a root, and makes it for an owner if nothing is there. Without an owner it must be marked.
-fn enter(root: &Dir, owner: Option<&Owner>) -> Result<(Dir, Locked, Owner), StoreError> {
+fn enter(
+    root: &Dir,
+    owner: Option<&Owner>,
+    bounds: Option<Bounds>,
+) -> Result<(Dir, Locked, Owner), StoreError> {
     let path = root.path().join(ProfileName::DIRECTORY);
     let not_ours = |reason| StoreError::NotOurs {
         path: path.clone(),
         reason,
     };
     let no_owner = || StoreError::NoOwner { path: path.clone() };
+    let out_of_bounds = || StoreError::OutOfBounds { path: path.clone() };
     let home = match root.open_dir(ProfileName::DIRECTORY) {
         Ok(home) => home,
         Err(failure) => match failure.errno {
+            // The next process makes it, for whatever owner.
+            Errno::NOENT if bounds.is_some_and(|bounds| bounds.has_home()) => return Err(out_of_bounds()),
             Errno::NOENT => {
                 owner.ok_or_else(no_owner)?;
                 root.open_or_make_dir(ProfileName::DIRECTORY, DIR_MODE)?
@@ -164,6 +202,11 @@ fn enter(root: &Dir, owner: Option<&Owner>) -> Result<(Dir, Locked, Owner), Stor
             _ => return Err(failure.into()),
         },
     };
+    if let Some(bounds) = bounds
+        && !bounds.is_home(&home.stat()?)
+    {
+        return Err(out_of_bounds());
+    }
     let meta = match home.open_dir(META) {
         Ok(meta) => meta,
         Err(failure) => match failure.errno {

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says where"
 )]
 
+mod bounds;
 mod calls;
 mod crash;
 mod drift;

@@ -76,6 +76,7 @@ pub(super) const fn reason(error: &StoreError) -> &'static str {
         StoreError::NoOwner { .. } => "NoOwner",
         StoreError::Busy { .. } => "Busy",
         StoreError::RootGone { .. } => "RootGone",
+        StoreError::OutOfBounds { .. } => "OutOfBounds",
         StoreError::WatchLimit(_) => "WatchLimit",
         StoreError::NoSpace(_) => "DiskFull",
         StoreError::ReadOnly(_) => "ReadOnly",
