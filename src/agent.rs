@@ -28,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use metrics::Metrics;
 
+use crate::confine::Confinement;
 use crate::proof::Prover;
-use crate::store::StoreError;
+use crate::store::{Bounds, StoreError};
 use crate::telemetry::Health;
 
 /// What an agent is told by its installation.
@@ -39,6 +40,10 @@ pub struct Config {
     pub node: String,
     /// The kubelet's seccomp directory.
     pub seccomp_root: PathBuf,
+    /// How far its process is shut in; `None` where whoever runs it has not tried.
+    pub confinement: Option<Confinement>,
+    /// Where its process can write, if it cannot write everywhere.
+    pub bounds: Option<Bounds>,
     /// How long the file of a deleted or deselected profile stays.
     pub removal_grace: Duration,
     /// How often the whole directory is looked at, whatever inotify says.
@@ -48,8 +53,8 @@ pub struct Config {
 /// Why an agent cannot go on. Whatever else happens, it reports and tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The seccomp root is gone or replaced ([`StoreError::RootGone`]): only a new process, with a new mount,
-    /// writes where the kubelet reads.
+    /// The seccomp root is gone or replaced ([`StoreError::RootGone`]), or `callgate` in it
+    /// ([`StoreError::OutOfBounds`]): only a new process writes where the kubelet reads.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A watch panicked: without it nothing that is read can be trusted.

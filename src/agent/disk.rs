@@ -18,7 +18,7 @@ use super::plan::{Held, Live};
 use super::report::Aspect;
 use crate::api::ConditionStatus;
 use crate::profile::{Canonical, Digest, ProfileName};
-use crate::store::{Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
+use crate::store::{Bounds, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
 use drift::Drift;
 use retries::Retries;
 pub(super) use trouble::REASONS;
@@ -53,6 +53,7 @@ impl Change {
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
+    bounds: Option<Bounds>,
     rescan: Duration,
     proof: ProvenWith,
     metrics: Metrics,
@@ -75,10 +76,17 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(root: PathBuf, rescan: Duration, proof: ProvenWith, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        root: PathBuf,
+        bounds: Option<Bounds>,
+        rescan: Duration,
+        proof: ProvenWith,
+        metrics: Metrics,
+    ) -> Self {
         let now = Instant::now();
         Self {
             root,
+            bounds,
             rescan,
             proof,
             metrics,
@@ -125,8 +133,8 @@ impl Disk {
     }
 
     async fn open(&mut self) -> Result<(), StoreError> {
-        let (root, owner) = (self.root.clone(), self.owner.clone());
-        let opened = blocking(move || Store::open(&root, owner.as_ref())).await;
+        let (root, owner, bounds) = (self.root.clone(), self.owner.clone(), self.bounds);
+        let opened = blocking(move || Store::open_within(&root, owner.as_ref(), bounds)).await;
         match opened {
             Some(Ok(store)) => {
                 tracing::info!(root = %self.root.display(), owner = %store.owner(), files = store.live().len(), "directory opened");
@@ -264,7 +272,7 @@ impl Disk {
         for (change, outcome) in outcomes.await.into_iter().flatten() {
             match outcome {
                 Ok(()) => self.changed_file(&change),
-                Err(error @ StoreError::RootGone { .. }) => return Err(error),
+                Err(error) if error.needs_a_new_process() => return Err(error),
                 Err(error) => self.hold(change.name(), error),
             }
         }
@@ -360,7 +368,7 @@ impl Disk {
 
     fn fail(&mut self, trouble: Trouble) -> Result<(), StoreError> {
         let error = trouble.error();
-        if matches!(error, StoreError::RootGone { .. }) {
+        if error.needs_a_new_process() {
             return Err(error.clone());
         }
         self.metrics.store_failed(reason(error));
@@ -444,7 +452,7 @@ mod tests {
         symlink("seccomp", &root).unwrap();
         let metrics = Metrics::register(&mut Registry::default());
         let proof = ProvenWith::here(String::new());
-        let mut disk = Disk::new(root.clone(), POLL, proof, metrics);
+        let mut disk = Disk::new(root.clone(), None, POLL, proof, metrics);
         disk.belongs_to("cluster".to_owned());
         disk.tend().await.unwrap();
         let aspect = disk.writable();
@@ -473,7 +481,7 @@ mod tests {
             fs::write(&stray, "").unwrap();
             let metrics = Metrics::register(&mut Registry::default());
             let proof = ProvenWith::here(String::new());
-            let mut disk = Disk::new(node.path().to_owned(), POLL, proof, metrics);
+            let mut disk = Disk::new(node.path().to_owned(), None, POLL, proof, metrics);
             disk.tend().await.unwrap();
             disk.tend().await.unwrap();
             assert!(disk.is_open() && stray.exists());

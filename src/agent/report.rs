@@ -24,11 +24,12 @@ const MESSAGE: usize = 512;
 const OTHER: &str = "Other";
 
 /// The conditions of a report.
-pub(super) const OURS: [NodeCondition; 4] = [
+pub(super) const OURS: [NodeCondition; 5] = [
     NodeCondition::Synced,
     NodeCondition::StoreWritable,
     NodeCondition::DriftWatch,
     NodeCondition::TestLoad,
+    NodeCondition::Confined,
 ];
 
 /// Whether a node-wide condition holds, why, and what to do.
@@ -49,7 +50,7 @@ pub(super) struct Facts<'a> {
     pub(super) failures: Option<&'a [Failed]>,
     /// `None` while not every pod has been seen: what the last report said stands.
     pub(super) in_use: Option<&'a BTreeSet<ProfileName>>,
-    pub(super) aspects: [(NodeCondition, Aspect); 4],
+    pub(super) aspects: [(NodeCondition, Aspect); OURS.len()],
 }
 
 /// The report, with the times of transition of the one before it.
@@ -208,12 +209,13 @@ mod tests {
         }
     }
 
-    fn aspects() -> [(NodeCondition, Aspect); 4] {
+    fn aspects() -> [(NodeCondition, Aspect); OURS.len()] {
         [
             (NodeCondition::Synced, holds("Synced")),
             (NodeCondition::StoreWritable, holds("Writable")),
             (NodeCondition::DriftWatch, holds("Inotify")),
             (NodeCondition::TestLoad, holds("Answering")),
+            (NodeCondition::Confined, holds("Confined")),
         ]
     }
 
@@ -273,7 +275,10 @@ mod tests {
             .iter()
             .map(|condition| condition.type_.as_str())
             .collect();
-        assert_eq!(types, ["Synced", "StoreWritable", "DriftWatch", "TestLoad"]);
+        assert_eq!(
+            types,
+            ["Synced", "StoreWritable", "DriftWatch", "TestLoad", "Confined"]
+        );
     }
 
     #[test]

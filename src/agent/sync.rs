@@ -104,7 +104,13 @@ impl Agent {
             pods: Listing::default(),
             node: None,
             troubles: BTreeMap::new(),
-            disk: Disk::new(config.seccomp_root.clone(), config.rescan, proof, metrics.clone()),
+            disk: Disk::new(
+                config.seccomp_root.clone(),
+                config.bounds,
+                config.rescan,
+                proof,
+                metrics.clone(),
+            ),
             plan: Plan::default(),
             logged: Vec::new(),
             logged_tolerated: BTreeMap::new(),
@@ -337,6 +343,7 @@ impl Agent {
             (NodeCondition::StoreWritable, self.disk.writable()),
             (NodeCondition::DriftWatch, self.disk.watching()),
             (NodeCondition::TestLoad, self.aspect_test_load()),
+            (NodeCondition::Confined, self.aspect_confined()),
         ];
         for (condition, aspect) in &aspects {
             self.metrics.condition(*condition, aspect.status);
@@ -420,6 +427,25 @@ impl Agent {
                           profile is proven. See the agent's log."
                         .to_owned(),
             }
+        }
+    }
+
+    fn aspect_confined(&self) -> Aspect {
+        match &self.config.confinement {
+            Some(confinement) => Aspect {
+                status: if confinement.is_confined() {
+                    ConditionStatus::True
+                } else {
+                    ConditionStatus::False
+                },
+                reason: confinement.reason(),
+                message: confinement.message(),
+            },
+            None => Aspect {
+                status: ConditionStatus::Unknown,
+                reason: "NotTried",
+                message: "The agent runs in a process that has not tried to shut itself in.".to_owned(),
+            },
         }
     }
 }

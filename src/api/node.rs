@@ -89,7 +89,8 @@ pub struct SeccompNodeReport {
 
     /// The state of the node as a whole. Synced: the agent has dealt with every profile since it started.
     /// StoreWritable: the node's seccomp directory takes files. DriftWatch: changes of files by others are noticed
-    /// at once. TestLoad: the process that compiles and loads filters answers.
+    /// at once. TestLoad: the process that compiles and loads filters answers. Confined: the agent has no privilege
+    /// left, and the kernel lets it write nowhere but in its own directory.
     #[serde(default)]
     #[schemars(
         length(max = 16),
@@ -224,6 +225,8 @@ pub enum NodeCondition {
     DriftWatch,
     /// The fork server answers.
     TestLoad,
+    /// The agent's process is shut in.
+    Confined,
 }
 
 impl NodeCondition {
@@ -235,6 +238,7 @@ impl NodeCondition {
             Self::StoreWritable => "StoreWritable",
             Self::DriftWatch => "DriftWatch",
             Self::TestLoad => "TestLoad",
+            Self::Confined => "Confined",
         }
     }
 }

@@ -8,7 +8,9 @@ use prometheus_client::registry::Registry;
 
 use super::run::{self, DaemonArgs};
 use crate::agent::{self, Config, Metrics};
+use crate::confine::Opening;
 use crate::filter::libseccomp_version;
+use crate::store::Ground;
 use crate::telemetry::{self, Health};
 
 /// Installs the profiles of a cluster on this node, keeps them there, and reports
@@ -55,7 +57,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         listen,
         daemon,
     } = args;
-    run::with_daemon(daemon, async move |client, prover| {
+    let ground = Ground::prepare(&seccomp_root)?;
+    let root = ground.root();
+    let openings = vec![
+        Opening::List(root),
+        // Where there is no directory, the store tries to make one, and so learns when it can be made.
+        ground
+            .home()
+            .map_or(Opening::MakeDirectories(root), Opening::Write),
+        Opening::Listen(listen.port()),
+    ];
+    let bounds = ground.bounds();
+    run::with_daemon(daemon, openings, async move |client, prover, confinement| {
         let mut registry = Registry::with_prefix("callgate_agent");
         telemetry::register_build(&mut registry, &libseccomp_version());
         prover.register(&mut registry);
@@ -64,6 +77,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         let config = Config {
             node,
             seccomp_root,
+            bounds: confinement.holds_files().then_some(bounds),
+            confinement: Some(confinement),
             removal_grace,
             rescan: RESCAN,
         };

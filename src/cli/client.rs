@@ -1,23 +1,55 @@
 //! Which API server a subcommand talks to, and as whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use crate::text::chain;
 
+/// How a daemon reaches its API server. Every file that it takes has been read.
+pub(super) struct Access {
+    /// Within a tokio runtime.
+    pub(super) connect: Box<dyn FnOnce() -> Client>,
+    /// Where the files lie that are read again as they change: the token, and the certificates of the API server.
+    pub(super) read_again: Vec<PathBuf>,
+    /// Whether a program is run for each new token.
+    pub(super) runs_a_program: bool,
+}
+
 /// For a daemon: the given file, or the service account of the pod that it runs in. Never a person's current
 /// context by accident.
-pub(super) async fn daemon(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
+pub(super) fn daemon(kubeconfig: Option<PathBuf>) -> anyhow::Result<Access> {
     let config = match kubeconfig {
-        Some(path) => from_file(path, None).await?,
+        Some(path) => {
+            let (name, kubeconfig) = read(path)?;
+            Config::try_from(kubeconfig).map_err(|error| anyhow!(explain(&name, &error)))?
+        }
         None => Config::incluster().context(
             "not in a pod with a service account; outside a cluster, --kubeconfig FILE says which to use",
         )?,
     };
-    Ok(Client::try_from(config)?)
+    let user = &config.auth_info;
+    let runs_a_program = user.exec.is_some() || user.auth_provider.is_some();
+    let token = user.token_file.as_ref().map(PathBuf::from);
+    let files = token.iter().chain(&config.root_cert_file);
+    let read_again = files.flat_map(|file| directories_of(file)).collect();
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(Access {
+        connect: Box::new(|| builder.build()),
+        read_again,
+        runs_a_program,
+    })
+}
+
+/// Where a file lies, and where the one that it links to does: it may be replaced in either.
+fn directories_of(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let named = std::path::absolute(file).ok();
+    let meant = file.canonicalize().ok();
+    let directory = |path: PathBuf| path.parent().map(Path::to_owned);
+    [named, meant].into_iter().flatten().filter_map(directory)
 }
 
 /// For a person: as kubectl finds it.
@@ -40,8 +72,7 @@ pub(super) async fn person(kubeconfig: Option<PathBuf>, context: Option<String>)
 }
 
 async fn from_file(path: PathBuf, context: Option<String>) -> anyhow::Result<Config> {
-    let name = format!("kubeconfig {}", path.display());
-    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| anyhow!(explain(&name, &error)))?;
+    let (name, kubeconfig) = read(path)?;
     let options = KubeConfigOptions {
         context,
         ..KubeConfigOptions::default()
@@ -49,6 +80,15 @@ async fn from_file(path: PathBuf, context: Option<String>) -> anyhow::Result<Con
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| anyhow!(explain(&name, &error)))
+}
+
+/// What a kubeconfig is called, and what is in it.
+fn read(path: PathBuf) -> anyhow::Result<(String, Kubeconfig)> {
+    let name = format!("kubeconfig {}", path.display());
+    match Kubeconfig::read_from(path) {
+        Ok(kubeconfig) => Ok((name, kubeconfig)),
+        Err(error) => Err(anyhow!(explain(&name, &error))),
+    }
 }
 
 /// What is wrong with a kubeconfig, which the error may or may not name.
@@ -64,6 +104,20 @@ fn explain(name: &str, error: &KubeconfigError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_read_again_may_be_replaced_where_it_is_named_and_where_it_leads() {
+        let volume = tempfile::tempdir().unwrap();
+        // A volume as the kubelet makes it: of a new token it changes the middle link alone.
+        let home = volume.path().canonicalize().unwrap();
+        let data = home.join("..2026_01_01");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("token"), "").unwrap();
+        std::os::unix::fs::symlink("..2026_01_01", home.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/token", home.join("token")).unwrap();
+        let found: Vec<_> = directories_of(&home.join("token")).collect();
+        assert_eq!(found, [home, data]);
+    }
 
     #[test]
     fn a_kubeconfig_and_what_is_wrong_with_it_are_named_once() {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use prometheus_client::registry::Registry;
 
 use super::run::{self, DaemonArgs};
+use crate::confine::Opening;
 use crate::controller::{self, Config, Metrics, TaintKey};
 use crate::filter::libseccomp_version;
 use crate::telemetry::{self, Health};
@@ -49,7 +50,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         format!("{host}-{}", std::process::id())
     });
-    run::with_daemon(daemon, async move |client, prover| {
+    let openings = vec![Opening::Listen(listen.port())];
+    run::with_daemon(daemon, openings, async move |client, prover, _| {
         let mut registry = Registry::with_prefix("callgate_controller");
         telemetry::register_build(&mut registry, &libseccomp_version());
         prover.register(&mut registry);

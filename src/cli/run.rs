@@ -11,7 +11,9 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{client, finding};
+use super::client::{self, Access};
+use super::finding;
+use crate::confine::{Confinement, Opening, confine, confine_privileges};
 use crate::profile::Code;
 use crate::proof::Prover;
 use crate::telemetry::{self, Health, LogFormat};
@@ -20,8 +22,7 @@ use crate::text::{chain, printable};
 
 /// Runs a future on a runtime of its own.
 pub(super) fn once<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    // Both are part of the process from here on; a second call would find the first one's.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    provide_cryptography();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -31,6 +32,12 @@ pub(super) fn once<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow
     // A store operation that hangs on a dead disk must not hold up the end of the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// For what is encrypted from here on.
+fn provide_cryptography() {
+    // It is part of the process; a second call finds the first one's.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// What a profile is proven against beside the rules.
@@ -50,16 +57,19 @@ pub(super) fn with_prover<T, F: Future<Output = anyhow::Result<T>>>(
     args: ProofArgs,
     body: impl FnOnce(Prover) -> F,
 ) -> anyhow::Result<T> {
-    let server =
-        ForkServer::start(Limits::default()).context("cannot start the process that test-loads profiles")?;
-    let ProofArgs {
-        accepted,
-        listener_prefixes,
-    } = args;
-    once(async move {
-        let prover = Prover::new(testload::Client::new(server), listener_prefixes);
-        body(prover.accepting(accepted)).await
-    })
+    let server = start_fork_server()?;
+    once(async move { body(args.prover(server)).await })
+}
+
+fn start_fork_server() -> anyhow::Result<ForkServer> {
+    ForkServer::start(Limits::default()).context("cannot start the process that test-loads profiles")
+}
+
+impl ProofArgs {
+    /// Within a tokio runtime.
+    fn prover(self, server: ForkServer) -> Prover {
+        Prover::new(testload::Client::new(server), self.listener_prefixes).accepting(self.accepted)
+    }
 }
 
 /// What both daemons are told.
@@ -81,11 +91,12 @@ pub(super) struct DaemonArgs {
     log_format: LogFormat,
 }
 
-/// Starts logs and the fork server, then runs a daemon with its client and a prover. Must be called before any
-/// thread exists.
+/// Starts logs and the fork server, shuts the process in but for these openings, then runs a daemon with its client and
+/// a prover. Must be called before any thread exists.
 pub(super) fn with_daemon<F: Future<Output = anyhow::Result<()>>>(
     args: DaemonArgs,
-    body: impl FnOnce(Client, Prover) -> F,
+    openings: Vec<Opening<'_>>,
+    body: impl FnOnce(Client, Prover, Confinement) -> F,
 ) -> anyhow::Result<()> {
     let DaemonArgs {
         listener_prefixes,
@@ -98,9 +109,30 @@ pub(super) fn with_daemon<F: Future<Output = anyhow::Result<()>>>(
         accepted: Vec::new(),
         listener_prefixes,
     };
-    with_prover(proof, async move |prover| {
-        body(client::daemon(kubeconfig).await?, prover).await
-    })
+    provide_cryptography();
+    let access = client::daemon(kubeconfig)?;
+    let server = start_fork_server()?;
+    let confinement = shut_in(openings, &access);
+    once(async move { body((access.connect)(), proof.prover(server), confinement).await })
+}
+
+fn shut_in(mut openings: Vec<Opening<'_>>, access: &Access) -> Confinement {
+    let confinement = if access.runs_a_program {
+        confine_privileges("the kubeconfig names a program that makes tokens, and what it needs is not known")
+    } else {
+        openings.extend(access.read_again.iter().cloned().map(Opening::Read));
+        confine(&openings)
+    };
+    let message = confinement.message();
+    if confinement.is_confined() {
+        tracing::info!(reason = confinement.reason(), "shut in: {message}");
+    } else {
+        tracing::warn!(
+            reason = confinement.reason(),
+            "not shut in as it should be: {message}"
+        );
+    }
+    confinement
 }
 
 /// Runs a daemon beside its HTTP server, until SIGTERM or SIGINT, or until one of the two ends.

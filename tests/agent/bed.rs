@@ -104,6 +104,9 @@ impl Bed {
         let config = Config {
             node: self.name.clone(),
             seccomp_root: self.root().to_owned(),
+            // Of its own process this one would shut in the tests.
+            confinement: None,
+            bounds: None,
             removal_grace,
             rescan: LONG,
         };

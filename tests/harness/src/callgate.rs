@@ -44,7 +44,19 @@ impl Cluster {
         grace: &str,
     ) -> Result<Program> {
         let kubeconfig = self.kubeconfig_for(&self.agent_token(node).await?)?;
-        let mut command = Command::new(callgate);
+        self.start_agent_with(Command::new(callgate), node, &kubeconfig, seccomp_root, grace)
+    }
+
+    /// Like [`Cluster::start_agent`], with a command that becomes callgate with the arguments that are added to it, and
+    /// the kubeconfig of an agent on `node`.
+    pub fn start_agent_with(
+        &self,
+        mut command: Command,
+        node: &str,
+        kubeconfig: &Path,
+        seccomp_root: &Path,
+        grace: &str,
+    ) -> Result<Program> {
         command
             .arg("agent")
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
