@@ -9,12 +9,22 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/target/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
+CARGO_AUDITABLE_VERSION := 0.7.7
+CARGO_AUDITABLE := $(TOOLS)/bin/cargo-auditable
+AUDITABLE2CDX_VERSION := 0.1.0
+AUDITABLE2CDX := $(TOOLS)/bin/auditable2cdx
 CARGO_FUZZ_VERSION := 0.13.1
 CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 
 # For `make fuzz`: how long each fuzzer runs, and which ones do.
 FUZZ_SECONDS ?= 600
 FUZZERS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+
+# For `make image`: amd64 or arm64.
+IMAGE_ARCH ?= $(shell dpkg --print-architecture)
+# What it needs to compile for the other one.
+CROSS_arm64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+CROSS_amd64 := gcc-x86-64-linux-gnu libc6-dev-amd64-cross
 
 # Builds as the user that calls, and runs what it built as root.
 AS_ROOT := cargo --config 'target."cfg(unix)".runner="$(CURDIR)/tests/as-root"'
@@ -30,7 +40,7 @@ demo: packages kubernetes ## Show the main job on a local Kubernetes, step by st
 	cargo run --locked --quiet --example demo
 
 .PHONY: test
-test: root packages kubernetes helm promtool runtimes ## Run every test, on a real kube-apiserver and real container runtimes
+test: root packages kubernetes helm promtool runtimes image ## Run every test, on a real kube-apiserver and real container runtimes
 	$(AS_ROOT) test --locked --workspace
 
 .PHONY: lint
@@ -40,7 +50,8 @@ lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scri
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
-	shellcheck .ci/run tests/as-root tests/packages tests/kubernetes/build tests/runtimes/build
+	shellcheck .ci/run deploy/image/build deploy/image/root tests/as-root tests/packages tests/kubernetes/build \
+	  tests/runtimes/build
 
 .PHONY: audit
 audit: $(CARGO_DENY) ## Look the dependencies up in the advisory database (downloads it)
@@ -69,6 +80,11 @@ measure: root packages runtimes ## Measure what container runtimes do and need, 
 .PHONY: build
 build: packages ## Build target/release/callgate
 	cargo build --locked --release --bin callgate
+
+.PHONY: image
+image: packages $(CARGO_AUDITABLE) $(AUDITABLE2CDX) ## Build the container image into target/image, without a container engine
+	@$(if $(filter-out $(shell dpkg --print-architecture),$(IMAGE_ARCH)),tests/packages $(CROSS_$(IMAGE_ARCH)))
+	@PATH="$(TOOLS)/bin:$$PATH" deploy/image/build $(IMAGE_ARCH)
 
 .PHONY: crds
 crds: packages ## Write crds/ anew from the types
@@ -119,3 +135,11 @@ $(CARGO_DENY):
 $(CARGO_FUZZ):
 	@echo "Building cargo-fuzz $(CARGO_FUZZ_VERSION), once (about a minute)"
 	cargo install --locked --quiet --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION)
+
+$(CARGO_AUDITABLE):
+	@echo "Building cargo-auditable $(CARGO_AUDITABLE_VERSION), once"
+	cargo install --locked --quiet --root $(TOOLS) cargo-auditable@$(CARGO_AUDITABLE_VERSION)
+
+$(AUDITABLE2CDX):
+	@echo "Building auditable2cdx $(AUDITABLE2CDX_VERSION), once"
+	cargo install --locked --quiet --root $(TOOLS) auditable2cdx@$(AUDITABLE2CDX_VERSION)

@@ -37,6 +37,7 @@ mod wait;
 
 pub use self::callgate::Program;
 pub use self::cluster::{Cluster, Output};
+pub use self::local::free_port;
 pub use self::metrics::{Request, Requests};
 pub use self::objects::{AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT, NAMESPACE};
 pub use self::process::Process;

@@ -181,7 +181,7 @@ fn start_apiserver(directory: &Path, port: u16) -> Result<Process> {
 
 /// A port that nobody listens on at this moment, and another one at each call. Different processes begin their search
 /// in different places.
-pub(crate) fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     let calls = CALLS.fetch_add(1, Ordering::Relaxed);
     let offset = std::process::id().wrapping_mul(97).wrapping_add(calls) % u32::from(PORTS.end - PORTS.start);

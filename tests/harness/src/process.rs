@@ -87,10 +87,15 @@ impl Process {
     }
 
     /// Asks it to end (SIGTERM) and waits for that.
-    pub async fn terminate(mut self) -> Result<ExitStatus> {
+    pub async fn terminate(self) -> Result<ExitStatus> {
         rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)
             .with_context(|| format!("cannot signal {}", self.name))?;
-        let what = format!("{} to end after SIGTERM", self.name);
+        self.ended().await
+    }
+
+    /// Waits until it ends.
+    pub async fn ended(mut self) -> Result<ExitStatus> {
+        let what = format!("{} to end", self.name);
         eventually(&what, async || self.child.try_wait()?.context("it still runs")).await
     }
 }
