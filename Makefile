@@ -13,6 +13,10 @@ CARGO_AUDITABLE_VERSION := 0.7.7
 CARGO_AUDITABLE := $(TOOLS)/bin/cargo-auditable
 AUDITABLE2CDX_VERSION := 0.1.0
 AUDITABLE2CDX := $(TOOLS)/bin/auditable2cdx
+ACTIONLINT_VERSION := 1.7.12
+ACTIONLINT := $(TOOLS)/bin/actionlint
+# Of Python, as .ci/lint/requirements.txt pins them.
+LINTERS := $(TOOLS)/linters
 CARGO_FUZZ_VERSION := 0.13.1
 CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 
@@ -44,7 +48,7 @@ test: root packages kubernetes helm promtool runtimes image ## Run every test, o
 	$(AS_ROOT) test --locked --workspace
 
 .PHONY: lint
-lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scripts
+lint: packages $(CARGO_DENY) $(ACTIONLINT) $(LINTERS) ## Check format, lints, docs, dependencies, scripts and workflows
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -52,6 +56,9 @@ lint: packages $(CARGO_DENY) ## Check format, lints, docs, dependencies and scri
 	$(CARGO_DENY) --locked check bans licenses sources
 	shellcheck .ci/run deploy/image/build deploy/image/root tests/as-root tests/packages tests/kubernetes/build \
 	  tests/runtimes/build
+	$(ACTIONLINT)
+	$(LINTERS)/bin/hadolint --config .ci/lint/hadolint.yaml deploy/Dockerfile
+	$(LINTERS)/bin/yamllint --strict --config-file .ci/lint/yamllint.yaml .
 
 .PHONY: audit
 audit: $(CARGO_DENY) ## Look the dependencies up in the advisory database (downloads it)
@@ -143,3 +150,13 @@ $(CARGO_AUDITABLE):
 $(AUDITABLE2CDX):
 	@echo "Building auditable2cdx $(AUDITABLE2CDX_VERSION), once"
 	cargo install --locked --quiet --root $(TOOLS) auditable2cdx@$(AUDITABLE2CDX_VERSION)
+
+$(ACTIONLINT):
+	@echo "Building actionlint $(ACTIONLINT_VERSION), once"
+	GOBIN=$(TOOLS)/bin go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
+
+$(LINTERS): .ci/lint/requirements.txt
+	@echo "Installing the linters of $<"
+	python3 -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
