@@ -19,6 +19,8 @@ ACTIONLINT := $(TOOLS)/bin/actionlint
 LINTERS := $(TOOLS)/linters
 CARGO_FUZZ_VERSION := 0.13.1
 CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
+HELM := tests/kubernetes/bin/helm
+HELM_DOCS := tests/kubernetes/bin/helm-docs
 
 # For `make fuzz`: how long each fuzzer runs, and which ones do.
 FUZZ_SECONDS ?= 600
@@ -48,17 +50,18 @@ test: root packages kubernetes helm promtool runtimes image ## Run every test, o
 	$(AS_ROOT) test --locked --workspace
 
 .PHONY: lint
-lint: packages $(CARGO_DENY) $(ACTIONLINT) $(LINTERS) ## Check format, lints, docs, dependencies, scripts and workflows
+lint: packages helm chart-tools $(CARGO_DENY) $(ACTIONLINT) $(LINTERS) ## Check format, lints, docs, dependencies, scripts, workflows and the chart
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
 	shellcheck .ci/run deploy/image/build deploy/image/root tests/as-root tests/packages tests/kubernetes/build \
-	  tests/runtimes/build
+	  tests/runtimes/build tests/chart/lint
 	$(ACTIONLINT)
 	$(LINTERS)/bin/hadolint --config .ci/lint/hadolint.yaml deploy/Dockerfile
 	$(LINTERS)/bin/yamllint --strict --config-file .ci/lint/yamllint.yaml .
+	tests/chart/lint
 
 .PHONY: audit
 audit: $(CARGO_DENY) ## Look the dependencies up in the advisory database (downloads it)
@@ -97,6 +100,14 @@ image: packages $(CARGO_AUDITABLE) $(AUDITABLE2CDX) ## Build the container image
 crds: packages ## Write crds/ anew from the types
 	cargo run --locked --bin callgate -- crds --dir crds
 
+.PHONY: manifests
+manifests: crds helm chart-tools ## Write deploy/callgate.yaml and the chart's README anew, with crds/ in both
+	cp crds/*.yaml charts/callgate/files/crds/
+	{ echo '# What charts/callgate renders with its defaults. Written by `make manifests`.'; \
+	  $(HELM) template callgate charts/callgate --namespace callgate; } > deploy/callgate.yaml.new
+	mv deploy/callgate.yaml.new deploy/callgate.yaml
+	$(HELM_DOCS) --chart-search-root charts --sort-values-order file
+
 .PHONY: findings
 findings: packages ## Write docs/findings.md anew from the rules
 	cargo run --locked --bin callgate -- check --explain all > docs/findings.md.new
@@ -117,6 +128,10 @@ helm: ## Build helm, for tests
 .PHONY: promtool
 promtool: ## Build promtool, for tests
 	@tests/kubernetes/build promtool
+
+.PHONY: chart-tools
+chart-tools: ## Build what checks the Helm chart
+	@tests/kubernetes/build chart-tools
 
 .PHONY: runtimes
 runtimes: packages ## Build the container runtimes that Debian does not have, for tests

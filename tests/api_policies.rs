@@ -343,15 +343,19 @@ async fn an_older_object_that_the_policies_would_refuse_can_still_be_labelled_an
     Ok(())
 }
 
-/// The documents of a manifest.
-fn documents(file: &str) -> Result<Vec<Value>> {
-    let text = fs::read_to_string(harness::repository().join("deploy").join(file))?;
+/// What is installed.
+fn manifests() -> Result<Vec<Value>> {
+    let text = fs::read_to_string(harness::repository().join("deploy/callgate.yaml"))?;
     Ok(serde_saphyr::from_multiple(&text)?)
 }
 
 #[test]
 fn the_policy_on_keys_knows_the_fields_of_the_definition() -> Result<()> {
-    let policy = ValidatingAdmissionPolicy::deserialize(documents("policy-profile-keys.yaml")?.remove(0))?;
+    let policy = manifests()?
+        .into_iter()
+        .find(|object| object["metadata"]["name"] == "callgate-profile-keys")
+        .context("no policy")?;
+    let policy = ValidatingAdmissionPolicy::deserialize(policy)?;
     let variables = policy.spec.and_then(|spec| spec.variables).unwrap_or_default();
     let listed = |variable: &str| -> Result<BTreeSet<String>> {
         let expression = variables
@@ -868,7 +872,12 @@ async fn agents_and_controllers_may_do_what_they_do_and_nothing_more() -> Result
 
 #[test]
 fn no_role_reaches_people_through_view_edit_or_admin() -> Result<()> {
-    for object in documents("rbac.yaml")? {
+    let roles: Vec<_> = manifests()?
+        .into_iter()
+        .filter(|object| object["kind"] == "ClusterRole")
+        .collect();
+    assert_eq!(roles.len(), 4);
+    for object in roles {
         let labels = object["metadata"]["labels"].as_object().context("no labels")?;
         ensure!(
             !labels

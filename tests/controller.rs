@@ -932,8 +932,9 @@ async fn without_its_rights_it_says_what_is_missing_and_begins_once_it_has_them(
     let errors = BufReader::new(child.stderr.take().context("no stderr")?);
     let mut lines = errors.lines();
     let said = lines.find(|line| {
-        line.as_ref()
-            .is_ok_and(|line| line.contains("are the rights in deploy/rbac.yaml granted?"))
+        line.as_ref().is_ok_and(|line| {
+            line.contains("is ClusterRole callgate-controller bound to its ServiceAccount?")
+        })
     });
     let said = said.context("it ended")??;
     assert!(said.contains("forbidden"), "{said}");

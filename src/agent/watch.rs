@@ -336,7 +336,7 @@ fn explain(what: Watched, error: &watcher::Error) -> Option<Trouble> {
             status.message
         ),
         403 => format!(
-            "may not read {resource}: grant the agent's ClusterRole in deploy/ to its ServiceAccount ({})",
+            "may not read {resource}: bind ClusterRole callgate-agent to its ServiceAccount ({})",
             status.message
         ),
         404 if matches!(what, Watched::Profiles | Watched::Report) => format!(

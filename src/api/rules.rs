@@ -4,7 +4,7 @@
 //! Everything here is checked again by `profile`, which also sees what CEL cannot: this is a courtesy, and no
 //! wall. Messages say what to write. A rule must be cheap: the API server estimates its cost from the bounds
 //! of the schema, refuses what is over budget, and runs it at every write of the object, of its status too.
-//! In these rules `has` is false for a null, which `deploy/policy-profile-keys.yaml` refuses.
+//! In these rules `has` is false for a null, which the policy `callgate-profile-keys` refuses.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use schemars::Schema;

@@ -252,7 +252,9 @@ fn complain(watched: Watched, error: &watcher::Error) {
         Some(status) if status.is_not_found() => {
             "; are the CRDs installed? kubectl apply --server-side -f crds"
         }
-        Some(status) if status.is_forbidden() => "; are the rights in deploy/rbac.yaml granted?",
+        Some(status) if status.is_forbidden() => {
+            "; is ClusterRole callgate-controller bound to its ServiceAccount?"
+        }
         _ => "",
     };
     tracing::warn!(

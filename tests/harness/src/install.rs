@@ -21,40 +21,34 @@ metadata: { name: harness-probe }
 ";
 
 impl Cluster {
-    /// Applies `crds/` and `deploy/`, and waits until the CRDs are served and the admission policies in force (the
-    /// API server compiles new policies in the background, which may take ten seconds and more).
+    /// Applies `deploy/`, and waits until the CRDs are served and the admission policies in force (the API server
+    /// compiles new policies in the background, which may take ten seconds and more).
     pub async fn install(&self) -> Result<()> {
-        let root = repository();
-        let apply = ["apply", "--server-side", "--force-conflicts"];
-        let crds = path_argument(&root.join("crds"))?;
-        self.kubectl(&[&apply[..], &["-f", &crds]].concat(), "")
-            .await?
-            .ok()?;
+        let deploy = repository().join("deploy");
+        let deploy = deploy.to_str().context("the repository's path is not UTF-8")?;
+        let apply = ["apply", "--server-side", "--force-conflicts", "-k", deploy];
+        self.kubectl(&apply, "").await?.ok()?;
+        self.in_force(NAMESPACE).await
+    }
+
+    /// Waits until Callgate's CRDs are served and its admission policies in force, wherever they came from; its
+    /// agents are in `namespace`.
+    pub async fn in_force(&self, namespace: &str) -> Result<()> {
         let established = [
             "wait",
             "--for=condition=Established",
             "--timeout=60s",
-            "-f",
-            &crds,
+            "crd/seccompprofiles.callgate.dev",
+            "crd/seccompnodes.callgate.dev",
         ];
         self.kubectl(&established, "").await?.ok()?;
-
-        let deploy = path_argument(&root.join("deploy"))?;
-        let source = if root.join("deploy/kustomization.yaml").is_file() {
-            "-k"
-        } else {
-            "-f"
-        };
-        self.kubectl(&[&apply[..], &[source, &deploy]].concat(), "")
-            .await?
-            .ok()?;
 
         let create = ["create", "--dry-run=server", "--validate=false", "-f", "-"];
         eventually("the policy on unknown keys to be in force", async || {
             refused_by_policy(&self.kubectl(&create, UNKNOWN_KEY).await?)
         })
         .await?;
-        let agent = format!("--as=system:serviceaccount:{NAMESPACE}:{AGENT_SERVICE_ACCOUNT}");
+        let agent = format!("--as=system:serviceaccount:{namespace}:{AGENT_SERVICE_ACCOUNT}");
         eventually("the policy on node reports to be in force", async || {
             refused_by_policy(
                 &self
@@ -74,13 +68,4 @@ fn refused_by_policy(output: &Output) -> Result<()> {
         bail!("refused, and not by a policy: {}", output.stderr.trim());
     }
     Ok(())
-}
-
-fn path_argument(path: &std::path::Path) -> Result<String> {
-    if !path.is_dir() {
-        bail!("{} is missing", path.display());
-    }
-    path.to_str()
-        .map(str::to_owned)
-        .context("the repository's path is not UTF-8")
 }

@@ -18,7 +18,7 @@
 //! With `CALLGATE_TEST_KUBECONFIG=FILE` in the environment [`Cluster::provided`] is a cluster that exists: objects are
 //! created in it and are not cleaned up. The user's own current context is never looked at.
 //!
-//! What it may know: Kubernetes, the manifests in `crds/` and `deploy/`, and the command line of `callgate`. Nothing of
+//! What it may know: Kubernetes, the manifests in `deploy/`, and the command line of `callgate`. Nothing of
 //! the library.
 
 mod callgate;
@@ -41,5 +41,5 @@ pub use self::local::free_port;
 pub use self::metrics::{Request, Requests};
 pub use self::objects::{AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT, NAMESPACE};
 pub use self::process::Process;
-pub use self::tools::{promtool, repository};
+pub use self::tools::{helm, promtool, repository};
 pub use self::wait::{DEADLINE, eventually};

@@ -12,7 +12,7 @@ pub fn repository() -> &'static Path {
 }
 
 /// The path of the `helm` that `tests/kubernetes/build helm` made.
-pub(crate) fn helm() -> Result<PathBuf> {
+pub fn helm() -> Result<PathBuf> {
     built("helm")
 }
 

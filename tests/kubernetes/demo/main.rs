@@ -32,7 +32,7 @@ async fn demo() -> Result<()> {
     let callgate = callgate()?;
     let cluster = progress("Starting etcd and kube-apiserver", Cluster::start()).await?;
     progress(
-        "Installing crds/ and deploy/, until the policies are in force",
+        "Installing deploy/, until the policies are in force",
         cluster.install(),
     )
     .await?;
