@@ -3,6 +3,7 @@
 mod life;
 mod policies;
 mod rendered;
+mod taint;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{AGENT_SERVICE_ACCOUNT, Cluster, Output};
