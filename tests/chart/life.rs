@@ -70,18 +70,16 @@ async fn holds_agents_to_their_nodes(cluster: &Cluster, namespace: &str, node: &
     Ok(())
 }
 
-const PROFILE: &str = "{apiVersion: callgate.dev/v1alpha1, kind: SeccompProfile, \
-                       metadata: {name: kept, namespace: default}, spec: {defaultAction: SCMP_ACT_ALLOW}}";
-
 #[tokio::test]
 async fn a_release_lives_in_any_namespace_and_leaves_nothing_but_definitions_and_profiles() -> Result<()> {
     let cluster = Cluster::start().await?;
     let chart = chart()?;
     ensure!(objects(&cluster).await?.is_empty());
+    let older = older_chart()?;
     let install = [
         "install",
         "mine",
-        &chart,
+        older.path().to_str().context("the folder's path is not UTF-8")?,
         "--namespace=tools",
         "--create-namespace",
     ];
@@ -92,7 +90,11 @@ async fn a_release_lives_in_any_namespace_and_leaves_nothing_but_definitions_and
     );
     cluster.in_force("tools").await?;
     holds_agents_to_their_nodes(&cluster, "tools", "one").await?;
-    cluster.kubectl(&["create", "-f", "-"], PROFILE).await?.ok()?;
+    let example = notes
+        .split_once("<<EOF\n")
+        .and_then(|(_, rest)| rest.split_once("EOF\n"));
+    let (profile, _) = example.context("the notes have no example")?;
+    cluster.kubectl(&["apply", "-f", "-"], profile).await?.ok()?;
 
     let agents = Api::<DaemonSet>::namespaced(cluster.admin().await?, "tools");
     assert_eq!(log_format(&agents).await?, "text");
@@ -105,6 +107,9 @@ async fn a_release_lives_in_any_namespace_and_leaves_nothing_but_definitions_and
     ];
     cluster.helm(&upgrade).await?.ok()?;
     assert_eq!(log_format(&agents).await?, "json");
+    let definition = ["get", "crd", "seccompprofiles.callgate.dev", "-o", "yaml"];
+    let definition = cluster.kubectl(&definition, "").await?.ok()?;
+    ensure!(definition.contains(DESCRIPTION), "{definition}");
 
     let second = [
         "install",
@@ -139,7 +144,7 @@ async fn a_release_lives_in_any_namespace_and_leaves_nothing_but_definitions_and
             // This test's.
             "pod/callgate-agent-one",
             "seccompnode.callgate.dev/one",
-            "seccompprofile.callgate.dev/kept",
+            "seccompprofile.callgate.dev/first",
         ]
     );
 
@@ -162,11 +167,29 @@ async fn a_release_lives_in_any_namespace_and_leaves_nothing_but_definitions_and
     cluster.in_force("elsewhere").await?;
     holds_agents_to_their_nodes(&cluster, "elsewhere", "two").await?;
     cluster
-        .kubectl(&["get", "scp", "kept", "--namespace=default"], "")
+        .kubectl(&["get", "scp", "first", "--namespace=default"], "")
         .await?
         .ok()?;
     Ok(())
 }
+
+/// The chart as it was when a definition said something else.
+fn older_chart() -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let copied = std::process::Command::new("cp")
+        .args(["--recursive", &format!("{}/.", chart()?)])
+        .arg(folder.path())
+        .status()?;
+    ensure!(copied.success());
+    let definition = folder.path().join("files/crds/seccompprofiles.yaml");
+    let text = std::fs::read_to_string(&definition)?;
+    ensure!(text.contains(DESCRIPTION));
+    std::fs::write(&definition, text.replace(DESCRIPTION, "Older."))?;
+    Ok(folder)
+}
+
+/// What a column of the definition says of itself.
+const DESCRIPTION: &str = "Whether every selected node has it.";
 
 async fn log_format(agents: &Api<DaemonSet>) -> Result<String> {
     let template = agents
