@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// Its name as a holder of the Lease, unique among replicas (default: host name and process id)
     #[arg(long, env = "POD_NAME")]
     identity: Option<String>,
-    /// Key of a NoSchedule taint that nodes join with, to take off once their agent has done its first full sync
+    /// Key of a `NoSchedule` taint that nodes join with, to take off once their agent has done its first full sync
     /// (default: no taint is touched)
     #[arg(long, env = "CALLGATE_STARTUP_TAINT", value_name = "KEY")]
     startup_taint: Option<TaintKey>,
