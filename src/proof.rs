@@ -202,6 +202,7 @@ impl Prover {
                     .into_iter()
                     .chain(ignored(&unknown_names))
                     .chain(unproven(&spec.profile, &filters))
+                    .chain(startability::nearly_too_large(&spec.profile, &filters))
                     .chain(native().and_then(|native| foreign_to(native, &spec)))
                     .chain(found);
                 findings.extend(proofs.map(|finding| self.accept(spec.judge(finding)).under(&root)));

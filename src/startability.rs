@@ -14,12 +14,14 @@ mod answers;
 mod call;
 mod findings;
 mod needs;
+mod room;
 mod sites;
 
 pub use answers::{CallAnswer, StartAnswers, start_calls};
 pub use call::{Argument, Call, Site};
 pub use findings::findings;
 pub use needs::{PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS};
+pub use room::nearly_too_large;
 
 use std::fmt;
 use std::ops::{BitOr, Sub};

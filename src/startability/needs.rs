@@ -9,7 +9,8 @@
 //! that it goes on after an errno from that. It is taken to need the rest as 1.8.1 does.
 //!
 //! Of the needs "now and then", runc's `futex` failed about two starts of three, `rt_sigreturn` (Go's runtime interrupts
-//! its own threads) 2 to 9 of 60, and `mmap` 1 of 60.
+//! its own threads) 2 to 9 of 60, and `mmap` 1 of
+//! 60, or with `no_new_privs` 2 of 210.
 
 use super::{Denials, Evidence, Need, Start, StartNeeds, sites};
 use crate::profile::{Affected, Software, Version};
@@ -102,6 +103,7 @@ const RUNC_1_5_RESTRICTED: &[Need] = &[
     need!("fstatfs": ANY),
     need!("futex": ERRNO_OR_KILL).now_and_then(),
     need!("getdents64": ERRNO_OR_KILL),
+    need!("mmap": KILL).now_and_then(),
     need!("openat": ANY),
     need!("openat2": ZERO.union(KILL)),
     need!("openat2": ERRNO, "readlinkat": ANY),

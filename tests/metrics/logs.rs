@@ -167,6 +167,7 @@ async fn each_change_is_one_line_with_what_it_is_about_and_a_settled_system_is_s
         "ready: every profile was dealt with",
         "removed: not a file of Callgate",
         "somebody changed or removed",
+        "shut in: ",
         "status written",
         "the agent starts",
         "the controller starts",

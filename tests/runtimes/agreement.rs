@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bed::{Answer, Outcome, Runtime};
-use callgate::profile::{Affected, Code, Version};
+use callgate::profile::{Affected, Class, Code, Version};
 use callgate::proof::Proven;
 use callgate::startability::End;
 
@@ -78,6 +78,8 @@ fn runtimes_do_with_each_profile_what_its_verdict_says() {
 
 /// What is known of a case after all runtimes were asked.
 struct Row {
+    /// The code of the finding that makes it invalid.
+    refused_for: Option<String>,
     seen: Vec<Seen>,
     faults: Vec<String>,
 }
@@ -91,8 +93,9 @@ fn judge(lab: &Lab, case: &Case, unconfined: &Unconfined) -> Row {
                 Ok(proven) => proven,
                 Err(said) => {
                     return Row {
-                        seen: Vec::new(),
                         faults: vec![format!("Callgate calls it invalid: {said}")],
+                        refused_for: Some(said),
+                        seen: Vec::new(),
                     };
                 }
             };
@@ -110,14 +113,19 @@ fn judge(lab: &Lab, case: &Case, unconfined: &Unconfined) -> Row {
                     let is_refused = refused_by.contains(&runtime.name);
                     match seen {
                         Seen::Agrees | Seen::OwnWay => is_refused || end == End::Fails,
-                        Seen::Refused(_) => !is_refused && end == End::Starts,
+                        Seen::Refused(_) if is_refused => !is_told_of(&proven, runtime),
+                        Seen::Refused(_) => end == End::Starts,
                         Seen::Hung => end == End::Starts,
                         Seen::Differs(_) => true,
                     }
                 })
                 .map(|(runtime, seen)| format!("{runtime}: {seen:?}"))
                 .collect();
-            Row { seen, faults }
+            Row {
+                refused_for: None,
+                seen,
+                faults,
+            }
         }
         Expected::Invalid { says } => {
             let seen = refute(lab, case, &file, says, unconfined);
@@ -125,12 +133,29 @@ fn judge(lab: &Lab, case: &Case, unconfined: &Unconfined) -> Row {
             if seen.iter().all(|seen| *seen == Seen::Agrees) {
                 faults.push("invalid, but all runtimes do what it says".to_owned());
             }
-            if verdict.is_ok() {
+            let refused_for = verdict
+                .err()
+                .and_then(|said| said.split(':').next().map(str::to_owned));
+            if refused_for.is_none() {
                 faults.push("invalid, but Callgate calls it valid".to_owned());
             }
-            Row { seen, faults }
+            Row {
+                refused_for,
+                seen,
+                faults,
+            }
         }
     }
+}
+
+/// Whether a finding says that the profile is not portable to this runtime.
+fn is_told_of(proven: &Proven, runtime: &Runtime) -> bool {
+    let version = numbers(&runtime.version).parse::<Version>().unwrap();
+    let affects = |one: &Affected| one.software.as_str() == runtime.name.program() && one.contains(version);
+    proven
+        .findings
+        .iter()
+        .any(|finding| finding.class() == Class::NotPortable && finding.affects.iter().any(affects))
 }
 
 /// What Callgate says of the start of a container of this user on this runtime.

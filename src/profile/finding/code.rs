@@ -198,6 +198,8 @@ codes! {
     CompileExhausted = "compile-exhausted", Invalid, Nobody;
     /// The filter has more instructions than the kernel takes.
     FilterTooLarge = "filter-too-large", Invalid, Nobody;
+    /// What runc adds to the filter may make it too large.
+    NearlyTooLarge = "nearly-too-large", NotPortable, Author;
     /// The kernel does not take the filter.
     LoadRefused = "load-refused", Invalid, Nobody;
 }

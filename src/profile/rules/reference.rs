@@ -313,6 +313,18 @@ const OTHERS: &[(Code, Doc)] = &[
         },
     ),
     (
+        Code::NearlyTooLarge,
+        Doc {
+            why: "Before the filter runc puts instructions of its own, which answer calls newer than all that the profile \
+                  names, and since 1.5 it has libseccomp sort the calls into a tree, which takes some more. The kernel \
+                  takes 4,096 in all, and then no container starts on runc.",
+            evidence: "Of filters with 4,068, 4,080 and 4,092 instructions, made for one architecture, runc 1.5.2 starts \
+                       the first and runc 1.1.5 the first two; crun and youki start all.",
+            cure: "Name fewer calls, values or architectures, as for filter-too-large; or accept it where no node has runc.",
+            example: None,
+        },
+    ),
+    (
         Code::LoadRefused,
         Doc {
             why: "No container would start on this kernel.",
@@ -341,6 +353,7 @@ const CURED_BY_REFERENCE: &[Code] = &[
     Code::DefaultEntry,
     Code::CompileExhausted,
     Code::FilterTooLarge,
+    Code::NearlyTooLarge,
 ];
 
 impl Code {

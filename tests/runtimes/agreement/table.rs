@@ -24,11 +24,11 @@ const AGREEMENT: &str = "
 ## Agreement
 
 - *agrees*: the container starts, and each call that was tried is answered as predicted (for a valid profile), or as the
-  profile says to a reader of the specification (for an invalid one: then another runtime, or containerd, does not).
+  profile says to a reader of the specification (for an invalid one: then another runtime, or containerd, does not). What makes a profile invalid is named by the
+  code of its finding.
 - *own way*: the same, and the prediction for this runtime is not that for the filter alone: runc answers calls that
   are newer than all that a profile names with ENOSYS, youki takes the mask of `SCMP_CMP_MASKED_EQ` for its value.
-- *refuses*: no container starts. Of a valid profile a finding says so: `start-fails` or `needs-no-new-privs`, or one of
-  a flag that this version does not know.
+- *refuses*: no container starts. Of a valid profile a finding that names the runtime says so.
 - *hangs*: the start neither succeeds nor fails.
 - *differs*: the container starts, and a call is answered otherwise than the profile says.
 
@@ -44,7 +44,7 @@ const PASSED: &str = "\
 What it is known to pass. `!`: a start that is denied this alone fails, by each errno of the table but 0.\n";
 
 const ASKED: &str = "Asked were ";
-const INVALID: &str = " | invalid |";
+const INVALID: &str = " | invalid: `";
 
 const NEEDS: &str = "
 ## What a start needs
@@ -76,9 +76,10 @@ pub(super) fn page(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) -> String
     writeln!(text, "\n| profile | expected | {} |", versions.join(" | ")).unwrap();
     writeln!(text, "|---|---|{}", "---|".repeat(versions.len())).unwrap();
     for (case, row) in cases.iter().zip(rows) {
-        let expected = match case.expected {
-            Expected::Valid { .. } => "valid",
-            Expected::Invalid { .. } => "invalid",
+        let expected = match (&case.expected, &row.refused_for) {
+            (Expected::Invalid { .. }, Some(code)) => format!("invalid: `{code}`"),
+            (Expected::Invalid { .. }, None) => "invalid".to_owned(),
+            (Expected::Valid { .. }, _) => "valid".to_owned(),
         };
         let seen: Vec<&str> = row.seen.iter().map(word).collect();
         writeln!(text, "| {} | {expected} | {} |", case.name, seen.join(" | ")).unwrap();
@@ -124,13 +125,16 @@ pub(super) fn page(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) -> String
 }
 
 /// The lines of a page that are the same wherever and whenever these runtimes are asked: all but the one about the
-/// machine, and what becomes of an invalid profile. Whether a start hangs or fails may depend on the moment.
+/// machine, and what runtimes make of an invalid profile. Whether a start hangs or fails may depend on the moment.
 pub(super) fn steady(page: &str) -> Vec<String> {
     page.lines()
         .filter(|line| !line.starts_with(ASKED))
         .map(|line| {
-            line.split_once(INVALID)
-                .map_or(line, |(name, _)| &line[..name.len() + INVALID.len()])
+            let code = line.split_once(INVALID).and_then(|(name, rest)| {
+                let (code, _) = rest.split_once('`')?;
+                Some(&line[..name.len() + INVALID.len() + code.len()])
+            });
+            code.unwrap_or(line)
         })
         .map(|line| line.replace(" hangs |", " refuses |"))
         .collect()
