@@ -203,17 +203,22 @@ struct Example {
 impl Example {
     fn of_spec(within: Value, beyond: Value) -> Self {
         Self {
-            within: json!({"spec": within}),
-            beyond: json!({"spec": beyond}),
+            within: under("spec", within),
+            beyond: under("spec", beyond),
         }
     }
 
     fn of_status(field: &str, within: Value, beyond: Value) -> Self {
         Self {
-            within: json!({"status": {field: within}}),
-            beyond: json!({"status": {field: beyond}}),
+            within: under("status", under(field, within)),
+            beyond: under("status", under(field, beyond)),
         }
     }
+}
+
+/// An object with this one member.
+fn under(field: &str, value: Value) -> Value {
+    Value::Object(Map::from_iter([(field.to_owned(), value)]))
 }
 
 fn condition() -> Value {
@@ -275,6 +280,7 @@ fn sample_node() -> Value {
 }
 
 /// What takes imagination: the rules and patterns of a spec.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn examples_of_specs() -> Vec<Example> {
     let killing = |field: &str, value: Value| with_default("SCMP_ACT_KILL", field, value);
     let pair = |first: u64, second: u64| {

@@ -114,8 +114,7 @@ fn judge(lab: &Lab, case: &Case, unconfined: &Unconfined) -> Row {
                     match seen {
                         Seen::Agrees | Seen::OwnWay => is_refused || end == End::Fails,
                         Seen::Refused(_) if is_refused => !is_told_of(&proven, runtime),
-                        Seen::Refused(_) => end == End::Starts,
-                        Seen::Hung => end == End::Starts,
+                        Seen::Refused(_) | Seen::Hung => end == End::Starts,
                         Seen::Differs(_) => true,
                     }
                 })

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// Denies each call in the one way beside it.
 pub(crate) fn profile(denied: &[(&str, Denials)]) -> String {
     let entry = |(name, denial): &(&str, Denials)| entry(name, *denial, &[]);
-    allowing_but(denied.iter().map(entry).collect())
+    allowing_but(denied.iter().map(entry))
 }
 
 /// Denies calls with these arguments alone, in one way.
@@ -30,7 +30,7 @@ pub(crate) fn profile_of_one(call: Call, denial: Denials) -> String {
         let args: Vec<Value> = first.into_iter().chain(others.iter().cloned()).collect();
         entry(call.name, denial, &args)
     });
-    allowing_but(entries.collect())
+    allowing_but(entries)
 }
 
 fn condition(index: u8, argument: Argument) -> Option<Value> {
@@ -56,7 +56,8 @@ fn entry(name: &str, denial: Denials, args: &[Value]) -> Value {
     }
 }
 
-fn allowing_but(entries: Vec<Value>) -> String {
+fn allowing_but(entries: impl Iterator<Item = Value>) -> String {
+    let entries: Vec<Value> = entries.collect();
     json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries }).to_string()
 }
 
