@@ -196,17 +196,16 @@ impl Prover {
                 findings: found,
                 start,
             } => {
-                let unlisted = found.unlisted();
                 let starts = startability::findings(&spec.profile, &start);
                 let proofs = starts
                     .into_iter()
                     .chain(ignored(&unknown_names))
                     .chain(unproven(&spec.profile, &filters))
                     .chain(startability::nearly_too_large(&spec.profile, &filters))
-                    .chain(native().and_then(|native| foreign_to(native, &spec)))
-                    .chain(found);
-                findings.extend(proofs.map(|finding| self.accept(spec.judge(finding)).under(&root)));
-                let findings = Findings::new(findings, unlisted);
+                    .chain(native().and_then(|native| foreign_to(native, &spec)));
+                let judged = |finding| self.accept(spec.judge(finding));
+                findings.extend(proofs.map(|finding| judged(finding).under(&root)));
+                let findings = found.map(judged).under(&root).after(findings);
                 if findings.iter().any(Finding::is_fatal) {
                     return Verdict::Invalid(Refused::new(RefusedBy::Rule, Some(digest), &spec, findings));
                 }
@@ -218,14 +217,9 @@ impl Prover {
                 })
             }
             testload::Verdict::Refused(found) => {
-                let (by, unlisted) = (RefusedBy::of(&found), found.unlisted());
-                let all = found.under(&root).into_iter().chain(findings).collect();
-                Verdict::Invalid(Refused::new(
-                    by,
-                    Some(digest),
-                    &spec,
-                    Findings::new(all, unlisted),
-                ))
+                let by = RefusedBy::of(&found);
+                let all = found.under(&root).and(findings);
+                Verdict::Invalid(Refused::new(by, Some(digest), &spec, all))
             }
             testload::Verdict::Unknown(reason) => Verdict::Unknown(reason),
         }
@@ -270,11 +264,7 @@ impl Verdict {
     /// The same, but that what surrounds the profile makes it invalid as well. What is unknown stays so.
     #[must_use]
     pub fn refused_for(self, finding: Finding) -> Self {
-        let with = |findings: Findings| {
-            let unlisted = findings.unlisted();
-            let listed = std::iter::once(finding).chain(findings).collect();
-            Findings::new(listed, unlisted)
-        };
+        let with = |findings: Findings| findings.after(vec![finding]);
         match self {
             Self::Valid(proven) => Self::Invalid(Refused {
                 by: RefusedBy::Installation,

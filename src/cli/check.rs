@@ -15,7 +15,7 @@ use anyhow::Context as _;
 
 use super::run;
 use super::source_files::{self, SourceFile};
-use crate::profile::{self, Affected, Class, Code, Finding, SourceDocument, SourceKind};
+use crate::profile::{self, Affected, Class, Code, Finding, Findings, SourceDocument, SourceKind};
 use crate::proof::{Prover, Verdict};
 use crate::text::count;
 
@@ -101,6 +101,8 @@ struct Checked<'a> {
     result: CheckResult,
     /// In the order of the file, each with its place there; of one place those first that decide.
     findings: Vec<Finding>,
+    /// How many there are beside those.
+    unlisted: usize,
 }
 
 #[derive(Debug)]
@@ -312,13 +314,16 @@ impl<'a> Checked<'a> {
             document,
             result,
             findings: Vec::new(),
+            unlisted: 0,
         };
-        let mut findings = match one.verdict() {
-            Some(Verdict::Valid(proven)) => proven.findings.to_vec(),
-            Some(Verdict::Invalid(refused)) => refused.findings.to_vec(),
-            Some(Verdict::Unknown(_)) | None => Vec::new(),
+        let all = match one.verdict() {
+            Some(Verdict::Valid(proven)) => proven.findings.clone(),
+            Some(Verdict::Invalid(refused)) => refused.findings.clone(),
+            Some(Verdict::Unknown(_)) | None => Findings::default(),
         };
-        findings.retain(|finding| finding.concerns(present));
+        let concerns = |finding: &Finding| finding.concerns(present);
+        one.unlisted = all.unlisted_of(concerns);
+        let mut findings: Vec<_> = all.into_iter().filter(concerns).collect();
         if let SourceDocument::Profile(profile) = document {
             for finding in &mut findings {
                 finding.location = finding.location.or_else(|| profile.locate(&finding.field));
@@ -368,13 +373,9 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// How many findings there are beside those.
-    fn unlisted(&self) -> usize {
-        match self.verdict() {
-            Some(Verdict::Valid(proven)) => proven.findings.unlisted(),
-            Some(Verdict::Invalid(refused)) => refused.findings.unlisted(),
-            Some(Verdict::Unknown(_)) | None => 0,
-        }
+    /// How many findings there are in all.
+    fn total(&self) -> usize {
+        self.findings.len().saturating_add(self.unlisted)
     }
 }
 

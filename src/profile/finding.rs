@@ -71,6 +71,8 @@ pub struct Finding {
     pub affects: &'static [Affected],
     /// Who has taken responsibility for it, if anybody has.
     pub accepted: Option<AcceptedBy>,
+    /// How many more of its code, for the same programs, are not listed.
+    pub more: usize,
 }
 
 /// Who takes responsibility for a finding.
@@ -94,6 +96,7 @@ impl Finding {
             witness: None,
             affects: &[],
             accepted: None,
+            more: 0,
         }
     }
 
@@ -133,7 +136,10 @@ impl Finding {
     pub fn cause(findings: &[Self]) -> Option<(&Self, usize)> {
         let mut fatal = findings.iter().filter(|finding| finding.is_fatal());
         let first = fatal.next()?;
-        Some((first, fatal.count()))
+        Some((
+            first,
+            fatal.fold(first.more, |count, other| count + 1 + other.more),
+        ))
     }
 
     /// Whether it alone makes a profile Invalid.

@@ -105,7 +105,8 @@ const RULES: &[Rule] = &[
 
 impl ProfileSpec {
     /// What the rules find, those first that make the profile Invalid; what the author accepted is among it. Field
-    /// paths are relative to the profile. At most a thousand findings, whatever the profile holds.
+    /// paths are relative to the profile. At most a thousand are listed, whatever the profile holds: of each code about
+    /// twenty, and the last says how many more there are.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = shape::check(&self.profile);
@@ -143,11 +144,10 @@ impl Rule {
     }
 }
 
-/// What one rule finds: at most [`Found::MAX`] findings, and how many more there would be.
+/// What one rule finds: [`Found::MAX`] findings, and how many more there would be.
 struct Found {
     code: Code,
     findings: Vec<Finding>,
-    more: usize,
 }
 
 impl Found {
@@ -157,7 +157,6 @@ impl Found {
         Self {
             code,
             findings: Vec::new(),
-            more: 0,
         }
     }
 
@@ -166,23 +165,21 @@ impl Found {
         self.add_for(&[], finding);
     }
 
-    /// A finding that holds for some programs alone.
+    /// A finding that holds for some programs alone. For each of them one is listed, to stand for those that are not.
     fn add_for(&mut self, affects: &'static [Affected], finding: impl FnOnce() -> (FieldPath, String)) {
-        if self.findings.len() == Self::MAX {
-            self.more += 1;
-            return;
+        if self.findings.len() >= Self::MAX {
+            let mut listed = self.findings.iter_mut().rev();
+            if let Some(last) = listed.find(|listed| listed.affects == affects) {
+                last.more += 1;
+                return;
+            }
         }
         let (field, message) = finding();
         self.findings
             .push(Finding::new(self.code, field, message).affecting(affects));
     }
 
-    fn finish(mut self) -> Vec<Finding> {
-        if let Some(last) = self.findings.last_mut()
-            && self.more > 0
-        {
-            last.message = format!("{} (and {} more findings)", last.message, self.more);
-        }
+    fn finish(self) -> Vec<Finding> {
         self.findings
     }
 }

@@ -622,6 +622,41 @@ fn findings_that_are_not_listed_are_counted() {
 }
 
 #[test]
+fn findings_of_a_rule_that_are_not_listed_are_counted() {
+    let entries: Vec<String> = (0..300)
+        .map(|n| format!(r#"{{"names": ["frobnicat{n}"], "action": "SCMP_ACT_ERRNO"}}"#))
+        .collect();
+    let text = format!(
+        r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{}]}}"#,
+        entries.join(",")
+    );
+    let run = |format| callgate(Path::new("."), &["check", "--format", format, "-"], &text);
+    let human = run("human").out;
+    for part in [
+        "... and 280 more findings in standard input, OCI profile",
+        "INVALID, 302 findings",
+    ] {
+        assert!(human.contains(part), "{part} in {human}");
+    }
+    let file = parsed(&run("json").out)["files"][0].take();
+    assert_eq!(file["findings"].as_array().unwrap().len(), 22);
+    assert_eq!(file["findingsTotal"], 302);
+    let log = parsed(&run("sarif").out);
+    assert_eq!(log["runs"][0]["results"].as_array().unwrap().len(), 22);
+    let notifications = &log["runs"][0]["invocations"][0]["toolExecutionNotifications"];
+    assert_eq!(
+        notifications[0]["message"]["text"],
+        "280 more findings in OCI profile"
+    );
+    let accepted = callgate(
+        Path::new("."),
+        &["check", "--accept", "unknown-syscall", "-"],
+        &text,
+    );
+    assert!(accepted.out.contains("300 accepted"), "{}", accepted.out);
+}
+
+#[test]
 fn many_findings_in_many_documents_of_one_line_are_all_shown() {
     // Seconds in a debug build; were the line walked for each of them, many minutes.
     let bad = format!(

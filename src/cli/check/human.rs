@@ -42,8 +42,8 @@ fn add_findings(text: &mut String, report: &Report<'_>, one: &Checked<'_>, place
         text.push_str(&annotated(report, one, finding, places));
         text.push_str("\n\n");
     }
-    if one.unlisted() > 0 {
-        let more = count(one.unlisted(), "more finding");
+    if one.unlisted > 0 {
+        let more = count(one.unlisted, "more finding");
         add_line(
             text,
             &format!("... and {more} in {}, {}", one.file.name, one.title()),
@@ -61,14 +61,13 @@ fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
                 // Writing to a String cannot fail.
                 let _ = write!(text, ", {arch} {size} instructions");
             }
-            let denied = one.findings.iter().filter(|finding| report.denies(finding));
-            match denied.count() {
+            match number(one.findings.iter().filter(|finding| report.denies(finding))) {
                 0 => text,
                 denied => text + ", but has " + &count(denied, "denied finding"),
             }
         }
         Some(Verdict::Invalid(refused)) => {
-            let text = format!("INVALID, {}", count(refused.findings.total(), "finding"));
+            let text = format!("INVALID, {}", count(one.total(), "finding"));
             if refused.is_half_proven() {
                 text + "; not compiled, loaded and proven yet, so there may be more"
             } else {
@@ -79,14 +78,17 @@ fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
     }
 }
 
+/// How many these are, with those that they stand for.
+fn number<'a>(findings: impl Iterator<Item = &'a Finding>) -> usize {
+    findings.map(|finding| 1 + finding.more).sum()
+}
+
 /// `3 profiles: 2 valid, 1 invalid; 4 warnings`: what there is none of is left out.
 fn summary(report: &Report<'_>) -> String {
     let profiles = |wanted: fn(&Verdict) -> bool| report.profiles().filter(|one| wanted(one)).count();
     let findings = || report.checked.iter().flat_map(|one| &one.findings);
     let of_class = |class: Class| {
-        findings()
-            .filter(|finding| finding.class() == class && !report.denies(finding))
-            .count()
+        number(findings().filter(|finding| finding.class() == class && !report.denies(finding)))
     };
     let some = |number: usize, text: String| (number > 0).then_some(text);
     let plain = |number: usize, word: &str| some(number, format!("{number} {word}"));
@@ -103,7 +105,7 @@ fn summary(report: &Report<'_>) -> String {
     ]);
     let remarks = list(&[
         counted(
-            findings().filter(|finding| report.denies(finding)).count(),
+            number(findings().filter(|finding| report.denies(finding))),
             "denied finding",
         ),
         remarks_of(Class::NotPortable),

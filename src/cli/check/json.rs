@@ -98,7 +98,7 @@ fn document<'a>(report: &Report<'_>, one: &'a Checked<'_>) -> Document<'a> {
                 witness: finding.witness.as_deref(),
             })
             .collect(),
-        findings_total: one.findings.len() + one.unlisted(),
+        findings_total: one.total(),
         filters: filters
             .iter()
             .map(|(architecture, instructions)| Filter {

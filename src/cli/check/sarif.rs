@@ -176,8 +176,8 @@ fn notifications(report: &Report<'_>) -> Vec<Value> {
             let text = format!("{title} could not be proven: {reason}");
             all.push(notification("error", file, line, text));
         }
-        if one.unlisted() > 0 {
-            let text = format!("{} in {title}", count(one.unlisted(), "more finding"));
+        if one.unlisted > 0 {
+            let text = format!("{} in {title}", count(one.unlisted, "more finding"));
             all.push(notification("warning", file, line, text));
         }
     }

@@ -25,26 +25,52 @@ impl Findings {
     /// The same findings, seen from a document that holds their object at `path`.
     #[must_use]
     pub fn under(self, path: &FieldPath) -> Self {
+        self.map(|finding| finding.under(path))
+    }
+
+    /// What becomes of each.
+    #[must_use]
+    pub fn map(self, change: impl FnMut(Finding) -> Finding) -> Self {
         Self {
-            listed: self
-                .listed
-                .into_iter()
-                .map(|finding| finding.under(path))
-                .collect(),
+            listed: self.listed.into_iter().map(change).collect(),
             ..self
         }
     }
 
-    /// How many there are beside the listed ones.
+    /// How many there are beside the listed ones. What a child says it found may be any number.
     #[must_use]
-    pub const fn unlisted(&self) -> usize {
-        self.unlisted
+    pub fn unlisted(&self) -> usize {
+        self.unlisted_of(|_| true)
     }
 
-    /// How many there are in all. What a child says it found may be any number.
+    /// The same, without those that only findings stand for which are not among these.
     #[must_use]
-    pub const fn total(&self) -> usize {
-        self.listed.len().saturating_add(self.unlisted)
+    pub fn unlisted_of(&self, is_kept: impl Fn(&Finding) -> bool) -> usize {
+        let kept = self.listed.iter().filter(|finding| is_kept(finding));
+        kept.fold(self.unlisted, |count, finding| count.saturating_add(finding.more))
+    }
+
+    /// How many there are in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.listed.len().saturating_add(self.unlisted())
+    }
+
+    /// These, behind others.
+    #[must_use]
+    pub fn after(self, mut first: Vec<Finding>) -> Self {
+        first.extend(self.listed);
+        Self {
+            listed: first,
+            ..self
+        }
+    }
+
+    /// These, and others behind them.
+    #[must_use]
+    pub fn and(mut self, last: Vec<Finding>) -> Self {
+        self.listed.extend(last);
+        self
     }
 
     /// Adds a finding, which is made only if it is listed.
@@ -58,17 +84,16 @@ impl Findings {
 
     /// Lists the first `most` alone.
     pub(in crate::profile) fn shorten(&mut self, most: usize) {
-        self.unlisted = self.total() - self.listed.len().min(most);
-        self.listed.truncate(most);
+        let cut = self.listed.drain(most.min(self.listed.len())..);
+        self.unlisted = cut.fold(self.unlisted, |count, finding| {
+            count.saturating_add(finding.more).saturating_add(1)
+        });
     }
 
     /// Adds a finding before the one that is listed there.
     pub(in crate::profile) fn insert(&mut self, index: usize, finding: Finding) {
         self.listed.insert(index.min(self.listed.len()), finding);
-        if self.listed.len() > Self::MAX {
-            self.listed.truncate(Self::MAX);
-            self.unlisted += 1;
-        }
+        self.shorten(Self::MAX);
     }
 }
 
@@ -129,5 +154,22 @@ mod tests {
         assert_eq!(findings[0], first);
         findings.insert(usize::MAX, bad());
         assert_eq!((findings.len(), findings.unlisted()), (Findings::MAX, 7));
+    }
+
+    #[test]
+    fn those_that_a_listed_finding_stands_for_are_counted_wherever_it_goes() {
+        let standing = |more| Finding {
+            more,
+            ..Finding::new(Code::UnknownSyscall, FieldPath::root(), "bad")
+        };
+        let findings = Findings::new(vec![standing(0), standing(5)], 3);
+        assert_eq!((findings.unlisted(), findings.total()), (8, 10));
+        assert_eq!(findings.unlisted_of(|finding| finding.more == 0), 3);
+        assert_eq!(Finding::cause(&findings).unwrap().1, 6);
+        let more = findings.after(vec![standing(1)]).and(vec![standing(2)]);
+        assert_eq!((more.len(), more.total()), (4, 15));
+        let mut shorter = more.clone();
+        shorter.shorten(1);
+        assert_eq!((shorter.len(), shorter.total()), (1, more.total()));
     }
 }

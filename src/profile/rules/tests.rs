@@ -4,6 +4,7 @@ mod affected;
 
 use std::collections::BTreeSet;
 
+use super::super::finding::Software;
 use super::*;
 use crate::profile::finding::{Class, Version};
 use crate::profile::model::{Architecture, Condition, Errno, Flag, Operator};
@@ -798,15 +799,26 @@ fn a_million_wrong_names_have_a_bounded_number_of_findings() {
         .iter()
         .filter(|finding| finding.code == Code::UnknownSyscall);
     assert_eq!(unknown.clone().count(), Found::MAX);
-    assert!(
-        unknown
-            .clone()
-            .next_back()
-            .unwrap()
-            .message
-            .ends_with("(and 999980 more findings)")
-    );
+    assert_eq!(unknown.map(|finding| 1 + finding.more).sum::<usize>(), 1_000_000);
     assert!(findings.len() < 1_000);
+}
+
+#[test]
+fn beyond_the_limit_one_finding_is_listed_for_whom_no_other_is() {
+    const RUNC: &[Affected] = &[Affected::always(Software::Runc)];
+    let mut found = Found::new(Code::NewerSyscall);
+    let add = |found: &mut Found, affects| found.add_for(affects, || (FieldPath::root(), "why".to_owned()));
+    (0..Found::MAX + 3).for_each(|_| add(&mut found, &[]));
+    (0..4).for_each(|_| add(&mut found, RUNC));
+    add(&mut found, &[]);
+    let findings = found.finish();
+    let more = |affects: &[Affected]| {
+        let of_these = findings.iter().filter(|finding| finding.affects == affects);
+        of_these.fold((0, 0), |(listed, more), finding| {
+            (listed + 1, more + finding.more)
+        })
+    };
+    assert_eq!((more(&[]), more(RUNC)), ((Found::MAX, 4), (1, 3)));
 }
 
 #[test]
