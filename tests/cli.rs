@@ -233,6 +233,41 @@ fn a_folder_is_checked_with_all_below_it() {
 }
 
 #[test]
+fn a_pattern_that_no_shell_expanded_stands_for_the_files_that_match() {
+    let folder = folder(&[
+        ("b.json", GOOD),
+        ("a1.json", GOOD),
+        ("a2.json", GOOD),
+        (".a3.json", GOOD),
+    ]);
+    fs::create_dir_all(folder.path().join("deep/er")).unwrap();
+    fs::write(folder.path().join("deep/er/c.json"), GOOD).unwrap();
+    fs::write(folder.path().join("[b].json"), GOOD).unwrap();
+    let files = |pattern: &str| {
+        let ran = callgate(folder.path(), &["check", pattern], "");
+        assert_eq!(ran.code, 0, "{pattern}: {}", ran.err);
+        let lines = ran.out.lines().filter(|line| line.contains(": valid, "));
+        let names = lines.map(|line| line.split(':').next().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(files("a*.json"), "a1.json a2.json");
+    assert_eq!(files("?[12].json"), "a1.json a2.json");
+    assert_eq!(files("**/c.json"), "deep/er/c.json");
+    assert_eq!(files("dee*"), "deep/er/c.json");
+    // What has the name is meant by it.
+    assert_eq!(files("[b].json"), "[b].json");
+    for (pattern, why) in [
+        ("x*.json", "no file matches x*.json"),
+        ("a[.json", "a[.json is no file, and no pattern of names"),
+    ] {
+        let ran = callgate(folder.path(), &["check", pattern, "b.json"], "");
+        assert_eq!(ran.code, 2);
+        assert!(ran.err.contains(why), "{}", ran.err);
+        assert!(ran.out.contains("b.json: OCI profile: valid"), "{}", ran.out);
+    }
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2() {
     assert_eq!(callgate(Path::new("."), &["check"], "").code, 2);
     assert_eq!(callgate(Path::new("."), &["frobnicate"], "").code, 2);

@@ -35,6 +35,7 @@ use crate::text::count;
 Examples:
   callgate check profile.json
   callgate check profiles/                      # every .yaml, .yml and .json below it
+  callgate check 'profiles/**/*.json'           # also where no shell expands it, as in files of CI systems
   kubectl get scp -A -o yaml | callgate check -
   callgate check --explain unknown-syscall
   callgate check --deny not-portable profiles/  # for a cluster whose nodes differ
@@ -46,8 +47,9 @@ Examples:
 docs/check.md describes all formats."
 )]
 pub(super) struct Args {
-    /// Files to check, and folders with all below them but what is hidden; - is standard input
-    #[arg(required_unless_present = "explain", value_name = "FILE|DIR")]
+    /// Files to check, folders with all below them but what is hidden, and patterns (*, ?, [a-z], and ** for folders)
+    /// where no such file is; - is standard input
+    #[arg(required_unless_present = "explain", value_name = "FILE|DIR|PATTERN")]
     paths: Vec<PathBuf>,
     /// Explain a finding by its code, or all of them, and check nothing
     #[arg(long, value_name = "CODE", conflicts_with = "paths", value_parser = explained)]
@@ -197,26 +199,40 @@ impl Given {
     fn read(paths: &[PathBuf]) -> Self {
         let mut given = Self::default();
         for path in paths {
-            // `-` is no folder, whatever lies under that name.
-            if path.as_os_str() != "-" && path.is_dir() {
-                given.read_folder(path);
-            } else if let Some(file) = given.read_file(path) {
-                if !file.has_profile() {
-                    given.notes.push(format!("no SeccompProfile in {}", file.name));
-                }
-                given.files.push(file);
+            match source_files::matching(path) {
+                None => given.read_path(path),
+                Some(Ok(matching)) => matching.iter().for_each(|path| given.read_path(path)),
+                Some(Err(error)) => given.add_unread(path, error),
             }
         }
         given
     }
 
+    fn read_path(&mut self, path: &Path) {
+        // `-` is no folder, whatever lies under that name.
+        if path.as_os_str() != "-" && path.is_dir() {
+            self.read_folder(path);
+        } else if let Some(file) = self.read_file(path) {
+            if !file.has_profile() {
+                self.notes.push(format!("no SeccompProfile in {}", file.name));
+            }
+            self.files.push(file);
+        }
+    }
+
+    fn add_unread(&mut self, path: &Path, error: anyhow::Error) {
+        self.unread.push(Unread {
+            name: path.display().to_string(),
+            error,
+        });
+    }
+
     /// All below it. A folder of manifests holds many without a profile, so these are counted, not named.
     fn read_folder(&mut self, folder: &Path) {
         let (paths, errors) = source_files::in_tree(folder);
-        self.unread.extend(errors.into_iter().map(|error| Unread {
-            name: folder.display().to_string(),
-            error,
-        }));
+        for error in errors {
+            self.add_unread(folder, error);
+        }
         let files: Vec<_> = paths.iter().filter_map(|path| self.read_file(path)).collect();
         let without = files.iter().filter(|file| !file.has_profile()).count();
         if files.is_empty() {
@@ -236,12 +252,7 @@ impl Given {
 
     fn read_file(&mut self, path: &Path) -> Option<SourceFile> {
         source_files::read(path)
-            .map_err(|error| {
-                self.unread.push(Unread {
-                    name: path.display().to_string(),
-                    error,
-                });
-            })
+            .map_err(|error| self.add_unread(path, error))
             .ok()
     }
 }

@@ -1,4 +1,4 @@
-//! Files of profiles, as people name them: paths, folders, and `-` for standard input.
+//! Files of profiles, as people name them: paths, patterns, folders, and `-` for standard input.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,34 @@ pub(super) fn read(path: &Path) -> anyhow::Result<SourceFile> {
     let file = std::fs::File::open(path).with_context(|| format!("cannot open {name}"))?;
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     read_from(file, name, real)
+}
+
+/// What a pattern (`profiles/*.json`) stands for, sorted, as a shell has it: hidden ones only where it says so. `None` for
+/// what is no pattern, or is the name of something as it stands. An error where nothing matches.
+pub(super) fn matching(pattern: &Path) -> Option<anyhow::Result<Vec<PathBuf>>> {
+    let text = pattern.to_str()?;
+    if !text.contains(['*', '?', '[']) || pattern.symlink_metadata().is_ok() {
+        return None;
+    }
+    Some(matches(text))
+}
+
+fn matches(pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let found = glob::glob_with(pattern, options)
+        .with_context(|| format!("{pattern} is no file, and no pattern of names"))?;
+    let mut paths: Vec<PathBuf> = found
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("cannot read all that {pattern} may stand for"))?;
+    paths.retain(|path| path.is_dir() || may_be_read(path));
+    if paths.is_empty() {
+        bail!("no file matches {pattern}");
+    }
+    Ok(paths)
 }
 
 /// The files of a folder that may hold profiles (`.yaml`, `.yml`, `.json`), sorted. Hidden files and subfolders
