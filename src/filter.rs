@@ -15,7 +15,7 @@ mod resolve;
 pub use answer::Answer;
 pub use arch::{X32_BIT, audit_token, native};
 pub use compile::{CompileError, Filter, compile, detect_features, libseccomp_version};
-pub use cost::{MAX_COST, cost};
+pub use cost::{Costliest, MAX_COST, cost, costliest};
 pub use program::{
     Alu, Instruction, InvalidProgram, MAX_INSTRUCTIONS, Operand, Program, SeccompData, Test, Value,
 };

@@ -12,10 +12,10 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::filter::{libseccomp_version, native};
+use crate::filter::{Costliest, costliest, libseccomp_version, native};
 use crate::profile::{
     AcceptedBy, Affected, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile,
-    ProfileSpec, Software, SourceProfile, foreign_to, listener_allowed, parse_spec, proven_elsewhere,
+    ProfileSpec, Software, SourceProfile, foreign_to, listener_allowed, parse_spec, proven_elsewhere, quoted,
     syscalls, unproven_architecture,
 };
 use crate::{startability, testload};
@@ -218,6 +218,7 @@ impl Prover {
             }
             testload::Verdict::Refused(found) => {
                 let by = RefusedBy::of(&found);
+                let found = found.map(|finding| at_the_costliest(&spec.profile, finding));
                 let all = found.under(&root).and(findings);
                 Verdict::Invalid(Refused::new(by, Some(digest), &spec, all))
             }
@@ -341,6 +342,28 @@ fn ignored(unknown_names: &[String]) -> Option<Finding> {
     })
 }
 
+/// Who compiles the profile in a child, and loses the child, does not learn what it was about.
+fn at_the_costliest(profile: &Profile, finding: Finding) -> Finding {
+    match costliest(profile) {
+        Some(Costliest {
+            call,
+            conditions,
+            entries,
+            entry,
+        }) if finding.code == Code::CompileExhausted => Finding {
+            field: finding.field.index(entry),
+            message: format!(
+                "{}: look first at those on {}, {conditions} in {entries} of {} entries",
+                finding.message,
+                quoted(call),
+                profile.syscalls.len(),
+            ),
+            ..finding
+        },
+        _ => finding,
+    }
+}
+
 /// The architectures that were left out, each once.
 fn unproven(profile: &Profile, filters: &[(Architecture, u32)]) -> Vec<Finding> {
     let listed = &profile.architectures;
@@ -382,6 +405,31 @@ mod tests {
             findings: codes.map(finding).to_vec().into(),
         };
         assert_eq!(refused.cause(), Some(&finding(Code::CompileFailed)));
+    }
+
+    #[test]
+    fn what_libseccomp_gives_up_on_is_shown_at_the_call_with_most_conditions() {
+        let exhausted = || {
+            Finding::new(
+                Code::CompileExhausted,
+                FieldPath::root().key("syscalls"),
+                "crashes",
+            )
+        };
+        let text = br#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, "value": 7, "op": "SCMP_CMP_LT"}]}]}"#;
+        let mut profile = Profile::from_canonical(text).unwrap();
+        let finding = at_the_costliest(&profile, exhausted());
+        assert_eq!(finding.field.as_str(), "syscalls[1]");
+        assert_eq!(
+            finding.message,
+            "crashes: look first at those on \"ioctl\", 1 in 1 of 2 entries"
+        );
+        let other = Finding::new(Code::LoadRefused, FieldPath::root(), "why");
+        assert_eq!(at_the_costliest(&profile, other.clone()), other);
+        profile.syscalls.truncate(1);
+        assert_eq!(at_the_costliest(&profile, exhausted()), exhausted());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::answer::DEFAULT_ERRNO;
 use super::arch::{is_known, native, to_libseccomp};
 use super::cost::{MAX_COST, cost};
-use super::program::{InvalidProgram, Program};
+use super::program::{InvalidProgram, MAX_INSTRUCTIONS, Program};
 use super::resolve::architectures;
 use crate::profile::{
     Action, Architecture, Code, Condition, Errno, FieldPath, Finding, Flag, Operator, Profile, Rule,
@@ -58,6 +58,14 @@ pub enum CompileError {
         /// The value, libseccomp's error, what it means and what to do.
         message: String,
     },
+    /// The kernel would not take so large a program.
+    #[error("{}", too_large(*instructions, parts))]
+    TooLarge {
+        /// How many it has.
+        instructions: usize,
+        /// Of these, how many a call of each architecture can meet.
+        parts: Vec<(Architecture, u32)>,
+    },
     /// The kernel would not take the program.
     #[error("the compiled filter is not one that the kernel takes: {0}")]
     Program(#[from] InvalidProgram),
@@ -79,12 +87,24 @@ impl CompileError {
         let (code, field) = match self {
             Self::TooCostly(_) => (Code::TooLarge, FieldPath::root().key("syscalls")),
             Self::Refused { field, .. } => (Code::CompileFailed, field.clone()),
-            Self::Program(InvalidProgram::TooLarge(_)) => (Code::FilterTooLarge, FieldPath::root()),
+            Self::TooLarge { .. } => (Code::FilterTooLarge, FieldPath::root().key("syscalls")),
             Self::Program(_) => (Code::CompileFailed, FieldPath::root()),
             Self::NoKnownArchitecture(_) | Self::OutOfMemory | Self::Fault | Self::Export(_) => return None,
         };
         Some(Finding::new(code, field, self.to_string()))
     }
+}
+
+fn too_large(instructions: usize, parts: &[(Architecture, u32)]) -> String {
+    let parts: Vec<_> = parts
+        .iter()
+        .map(|(architecture, number)| format!("{number} for {architecture}"))
+        .collect();
+    let parts = match parts.join(", ") {
+        none if none.is_empty() => none,
+        parts => format!(" ({parts})"),
+    };
+    format!("the filter has {instructions} instructions{parts}, the kernel takes at most {MAX_INSTRUCTIONS}")
 }
 
 /// The libseccomp that this process runs with, as `major.minor.micro`.
@@ -114,7 +134,7 @@ pub fn compile(profile: &Profile) -> Result<Filter, CompileError> {
     add_architectures(&mut context, profile)?;
     set_flags(&mut context, profile)?;
     let unknown_names = add_rules(&mut context, profile)?;
-    let program = export(&context)?;
+    let program = export(&context, profile)?;
 
     Ok(Filter {
         program,
@@ -259,7 +279,7 @@ fn add_rules(context: &mut ScmpFilterContext, profile: &Profile) -> Result<Vec<S
     Ok(unknown)
 }
 
-fn export(context: &ScmpFilterContext) -> Result<Program, CompileError> {
+fn export(context: &ScmpFilterContext, profile: &Profile) -> Result<Program, CompileError> {
     let mut file = File::from(memfd_create("filter", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?);
     context.export_bpf(&file).map_err(|error| {
         let meaning = "it cannot make a program of it. Make it smaller";
@@ -273,7 +293,13 @@ fn export(context: &ScmpFilterContext) -> Result<Program, CompileError> {
     file.rewind()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Ok(Program::decode(&bytes)?)
+    Program::decode(&bytes).map_err(|error| match error {
+        InvalidProgram::TooLarge(instructions) => CompileError::TooLarge {
+            instructions,
+            parts: Program::measure(&bytes, &architectures(profile)),
+        },
+        error => error.into(),
+    })
 }
 
 fn to_action(action: Action, errno: Option<Errno>) -> ScmpAction {

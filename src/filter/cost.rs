@@ -1,5 +1,7 @@
 //! How much work a profile is for libseccomp, told before libseccomp sees it.
 
+use std::collections::HashMap;
+
 use crate::profile::{Architecture, Profile};
 
 /// The highest [`cost`] that is tried.
@@ -23,6 +25,49 @@ pub fn cost(profile: &Profile, native: Option<Architecture>) -> u64 {
         sum.saturating_add((rule.names.len() as u64).saturating_mul(rule.args.len().max(1) as u64))
     });
     per_architecture.saturating_mul(architectures.len() as u64)
+}
+
+/// The call that a profile has most conditions on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Costliest<'a> {
+    /// Its name.
+    pub call: &'a str,
+    /// How many conditions.
+    pub conditions: usize,
+    /// In how many entries.
+    pub entries: usize,
+    /// The first of those that have most of them.
+    pub entry: usize,
+}
+
+/// What to look at first where libseccomp gives up: by all that is known, conditions are what it gives up on. `None`
+/// where there are none.
+#[must_use]
+pub fn costliest(profile: &Profile) -> Option<Costliest<'_>> {
+    let mut calls: Vec<Costliest<'_>> = Vec::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for (entry, rule) in profile.syscalls.iter().enumerate() {
+        let conditions = rule.args.len();
+        for call in rule.names.iter().filter(|_| conditions > 0) {
+            let at = *known.entry(call).or_insert_with(|| {
+                calls.push(Costliest {
+                    call,
+                    conditions: 0,
+                    entries: 0,
+                    entry,
+                });
+                calls.len() - 1
+            });
+            let one = &mut calls[at];
+            one.conditions += conditions;
+            one.entries += 1;
+            if conditions > profile.syscalls[one.entry].args.len() {
+                one.entry = entry;
+            }
+        }
+    }
+    // Of equal ones the first.
+    calls.into_iter().rev().max_by_key(|one| one.conditions)
 }
 
 #[cfg(test)]
@@ -60,6 +105,23 @@ mod tests {
         let cost = cost(&profile(100, 1, 60, &[X86, X86_64, X32]), Some(X86_64));
         assert_eq!(cost, 18_000);
         assert!(cost <= MAX_COST);
+    }
+
+    #[test]
+    fn the_call_with_most_conditions_is_the_one_to_look_at_and_without_any_there_is_none() {
+        let mut profile = profile(1, 1, 3, &[]);
+        for (entry, name) in ["write", "read", "write"].into_iter().enumerate() {
+            name.clone_into(&mut profile.syscalls[entry].names[0]);
+        }
+        let condition = profile.syscalls[0].args[0].clone();
+        let look_at = |profile: &Profile| costliest(profile).map(|one| (one.call.to_owned(), one.entry));
+        profile.syscalls[1].args = vec![condition.clone(); 2];
+        assert_eq!(look_at(&profile), Some(("write".to_owned(), 0)));
+        profile.syscalls[2].args = vec![condition; 4];
+        let found = costliest(&profile).unwrap();
+        assert_eq!((found.conditions, found.entries, found.entry), (5, 2, 2));
+        profile.syscalls.iter_mut().for_each(|rule| rule.args.clear());
+        assert_eq!(look_at(&profile), None);
     }
 
     #[test]

@@ -155,6 +155,21 @@ impl Program {
         })
     }
 
+    /// What [`Self::reachable`] is for these, also of a program that is too large for the kernel. Empty for what is none.
+    pub(super) fn measure(bytes: &[u8], architectures: &[Architecture]) -> Vec<(Architecture, u32)> {
+        let Ok(instructions) = decode::of_any_size(bytes) else {
+            return Vec::new();
+        };
+        let program = Self {
+            instructions,
+            bytes: Vec::new(),
+        };
+        architectures
+            .iter()
+            .map(|architecture| (*architecture, program.reachable(*architecture)))
+            .collect()
+    }
+
     /// The bytes it was read from.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -10,7 +10,7 @@ use super::message::{CompileReport, Compiled, Outcome};
 use super::process::{End, Ended};
 use super::{Limits, worker};
 use crate::filter::Program;
-use crate::profile::Code;
+use crate::profile::{Code, FieldPath};
 
 /// What to do after a compiling child has ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub(super) fn compiled(ended: &Ended, said: Option<&[u8]>, again: bool, limits: 
         let message = format!(
             "libseccomp {what}, twice: container runtimes would, too. Some sets of conditions on one call do that"
         );
-        Next::Answer(Outcome::refused(Code::CompileExhausted, message))
+        let field = FieldPath::root().key("syscalls");
+        Next::Answer(Outcome::refused(Code::CompileExhausted, field, message))
     };
     // A limit of its own shows in what it has used; a machine without memory fails it long before.
     let took_its_memory = ended.peak_memory >= limits.memory_bytes / 2;
@@ -109,6 +110,7 @@ pub(super) fn loaded(ended: &Ended, said: Option<&[u8]>, compiled: Compiled, fla
             };
             Outcome::refused(
                 Code::LoadRefused,
+                FieldPath::root(),
                 format!("this kernel does not take the filter (EINVAL): {why}"),
             )
         }
@@ -137,7 +139,7 @@ fn name(signal: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{FieldPath, Finding};
+    use crate::profile::Finding;
     use crate::testload::Verdict;
     use crate::testload::message::Found;
 
@@ -242,7 +244,10 @@ mod tests {
                 panic!("not refused: {signal}");
             };
             let finding = &findings[0];
-            assert_eq!(finding.code, Code::CompileExhausted);
+            assert_eq!(
+                (finding.code, finding.field.as_str()),
+                (Code::CompileExhausted, "syscalls")
+            );
             assert!(
                 finding.message.contains("64 MiB of memory"),
                 "{}",

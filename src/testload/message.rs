@@ -289,8 +289,8 @@ impl CompileReport {
 }
 
 impl Outcome {
-    pub(super) fn refused(code: Code, message: impl Into<String>) -> Self {
-        Self::Refused(Found::new(&[Finding::new(code, FieldPath::root(), message)]))
+    pub(super) fn refused(code: Code, field: FieldPath, message: impl Into<String>) -> Self {
+        Self::Refused(Found::new(&[Finding::new(code, field, message)]))
     }
 
     /// `None` where it names a code or an architecture that this program does not have, or is longer than what

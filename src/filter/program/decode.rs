@@ -33,12 +33,17 @@ pub enum InvalidProgram {
 }
 
 pub(super) fn instructions(bytes: &[u8]) -> Result<Vec<Instruction>, InvalidProgram> {
+    match bytes.len() / INSTRUCTION_BYTES {
+        count if count > MAX_INSTRUCTIONS => Err(InvalidProgram::TooLarge(count)),
+        _ => of_any_size(bytes),
+    }
+}
+
+/// Also more than the kernel takes.
+pub(super) fn of_any_size(bytes: &[u8]) -> Result<Vec<Instruction>, InvalidProgram> {
     let (raw, rest) = bytes.as_chunks::<INSTRUCTION_BYTES>();
     if raw.is_empty() || !rest.is_empty() {
         return Err(InvalidProgram::Length(bytes.len()));
-    }
-    if raw.len() > MAX_INSTRUCTIONS {
-        return Err(InvalidProgram::TooLarge(raw.len()));
     }
     let raw: Vec<Raw> = raw.iter().map(|bytes| Raw::read(*bytes)).collect();
     let instructions = raw
