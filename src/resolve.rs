@@ -112,6 +112,12 @@ impl DockerProfile {
         self.is_plain
     }
 
+    /// Whether its `archMap` says nothing of this host: the profile then lists no architectures there.
+    #[must_use]
+    pub fn lacks(&self, architecture: HostArchitecture) -> bool {
+        !self.arch_map.is_empty() && !self.arch_map.contains_key(&architecture.native())
+    }
+
     /// How many entries the file has.
     #[must_use]
     pub const fn entries(&self) -> usize {

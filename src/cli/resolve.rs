@@ -21,6 +21,8 @@ use crate::text::printable_json;
 ///
 /// minKernel is read as dockerd does, an errno by name as Podman and CRI-O do; a file that means two
 /// different things to them is refused. Comments are left out. A plain OCI profile stays what it is.
+///
+/// A pod that may run on nodes of several architectures needs one profile for each, under another name.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -51,7 +53,8 @@ pub(super) struct Args {
     /// Kernel of the node, 6.1 or as uname -r prints it (default: the running one)
     #[arg(long, value_name = "VERSION")]
     kernel: Option<KernelVersion>,
-    /// Print a SeccompProfile of this name, for kubectl; without namespace, for that of the context
+    /// Print a SeccompProfile of this name, for kubectl; without namespace, for that of the context. Its nodeSelector
+    /// is the architecture that was decided for, unless the file says the same for all
     #[arg(long, value_name = "[NAMESPACE/]NAME", value_parser = object_name)]
     name: Option<ObjectName>,
 }
@@ -86,10 +89,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     match &args.name {
-        Some(name) => run::print(manifest(name, &canonical)?.as_bytes())?,
+        Some(name) => {
+            // What is decided for one architecture is no profile for nodes of another.
+            let selected = (!source.is_plain()).then_some(host.architecture);
+            run::print(manifest(name, &canonical, selected)?.as_bytes())?;
+        }
         None => run::print(indented(&canonical)?.as_bytes())?,
     }
     run::tell(&summary(&file.name, &source, &resolved, &host));
+    if source.lacks(host.architecture) {
+        run::tell(&format!(
+            "{}: archMap does not have {}, so no architecture is listed: programs of its own ABI run, and others, such as \
+             32-bit ones, are killed; if that is not meant, add it to archMap",
+            file.name, host.architecture
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -169,10 +183,18 @@ fn indented(canonical: &Canonical) -> anyhow::Result<String> {
     Ok(printable_json(&serde_json::to_string_pretty(&profile)?) + "\n")
 }
 
-/// The profile as a manifest. The API server takes no integer above 2^63-1, so those become text.
-fn manifest(name: &ObjectName, canonical: &Canonical) -> anyhow::Result<String> {
+/// The profile as a manifest, for nodes of one architecture or of all. The API server takes no integer above 2^63-1, so
+/// those become text.
+fn manifest(
+    name: &ObjectName,
+    canonical: &Canonical,
+    selected: Option<HostArchitecture>,
+) -> anyhow::Result<String> {
     let mut spec: Value = serde_json::from_slice(&canonical.bytes)?;
     quote_large(&mut spec);
+    if let Some(architecture) = selected {
+        spec["nodeSelector"] = json!({"kubernetes.io/arch": architecture.to_string()});
+    }
     let mut metadata = json!({"name": name.name});
     if let Some(namespace) = &name.namespace {
         metadata["namespace"] = json!(namespace);

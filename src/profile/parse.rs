@@ -61,7 +61,7 @@ pub(crate) fn read_spec_into(
     };
     let spec = reader.spec(node, path);
     let Reader { report, docker, .. } = reader;
-    docker.report(report);
+    docker.report(path, report);
     spec
 }
 

@@ -22,22 +22,40 @@ const DOCKER_ENTRY: [&str; 5] = ["name", "comment", "includes", "excludes", "err
 const FILTER: [&str; 3] = ["caps", "arches", "minKernel"];
 const ARCH_MAP: [&str; 2] = ["architecture", "subArchitectures"];
 
-/// What else holds profiles, by a key that it has and a profile has not.
+/// What else holds profiles, by a key that it has and a profile has not, and what to do with it.
 const OTHER_DOCUMENTS: [(&str, &str); 3] = [
-    ("apiVersion", "this is an object of Kubernetes"),
-    ("ociVersion", "this is the config.json of a container runtime"),
-    ("linux", "this is the config.json of a container runtime"),
+    (
+        "apiVersion",
+        "this is an object of Kubernetes, and this reads a profile alone: put what is under the spec of a SeccompProfile into \
+         a file of its own, as JSON, and resolve that",
+    ),
+    ("ociVersion", RUNTIME_CONFIG),
+    ("linux", RUNTIME_CONFIG),
 ];
+
+const RUNTIME_CONFIG: &str = "this is the config.json of a container runtime, and this reads a profile alone: put what is under \
+                              linux.seccomp into a file of its own, and resolve that";
 
 /// Reads a profile in Docker's format, or a plain one. It lists at most [`Findings::MAX`] mistakes.
 pub fn read(text: &str) -> Result<DockerProfile, Findings> {
-    let node = read_json(text).map_err(|SyntaxError { at, message }| Finding {
-        location: Some(at),
-        ..Finding::new(Code::Syntax, FieldPath::root(), message)
+    let node = read_json(text).map_err(|SyntaxError { at, message }| {
+        let cure = if looks_like_yaml(text) {
+            "; profiles are JSON: put what is under the spec of a manifest into a file of its own, as JSON, and resolve that"
+        } else {
+            ""
+        };
+        Finding {
+            location: Some(at),
+            ..Finding::new(Code::Syntax, FieldPath::root(), message + cure)
+        }
     })?;
     let mut reader = Reader::default();
     let profile = reader.profile(&node);
     reader.report.finish(profile)
+}
+
+fn looks_like_yaml(text: &str) -> bool {
+    text.starts_with("---") || text.lines().any(|line| line.starts_with("apiVersion:"))
 }
 
 #[derive(Default)]
@@ -72,15 +90,11 @@ impl Reader {
     fn profile(&mut self, node: &Node) -> Option<DockerProfile> {
         let root = FieldPath::root();
         if let Value::Map(members) = &node.value
-            && let Some((key, what)) = OTHER_DOCUMENTS
+            && let Some((key, cure)) = OTHER_DOCUMENTS
                 .into_iter()
                 .find(|(key, _)| members.iter().any(|member| member.key == *key))
         {
-            let message = format!(
-                "{what}, and this reads a profile alone: take its seccomp profile out, if it needs it"
-            );
-            self.report
-                .add(Code::UnknownKey, &root.key(key), node.at, message);
+            self.report.add(Code::UnknownKey, &root.key(key), node.at, cure);
             return None;
         }
         let object = self.object(node, &root, &OCI_PROFILE, &DOCKER_PROFILE)?;

@@ -145,6 +145,11 @@ fn of_the_map_of_architectures_the_hosts_own_are_taken() {
     assert_eq!(on("riscv64"), [Architecture::Riscv64]);
     assert_eq!(on("arm64"), []);
     assert_eq!(on("386"), []);
+    let lacks = |source: &DockerProfile, arch: &str| source.lacks(host(&[], arch, "6.1").architecture);
+    assert!(lacks(&source, "arm64") && lacks(&source, "386"));
+    assert!(!lacks(&source, "amd64") && !lacks(&source, "riscv64"));
+    let without = read(&of(&json!([]))).unwrap();
+    assert!(!lacks(&without, "arm64"), "nothing is missing where no map is");
 }
 
 #[test]
@@ -398,11 +403,20 @@ fn other_documents_and_no_documents_are_told_apart() {
         ("{\"syscalls\": []}", Code::MissingKey, "missing"),
         ("defaultAction: SCMP_ACT_ALLOW", Code::Syntax, "not JSON"),
         (
+            "apiVersion: callgate.dev/v1alpha1\nkind: SeccompProfile",
+            Code::Syntax,
+            "put what is under the spec",
+        ),
+        (
             "{\"apiVersion\": \"v1\", \"kind\": \"List\"}",
             Code::UnknownKey,
-            "Kubernetes",
+            "put what is under the spec",
         ),
-        ("{\"linux\": {}}", Code::UnknownKey, "config.json"),
+        (
+            "{\"linux\": {}}",
+            Code::UnknownKey,
+            "put what is under linux.seccomp",
+        ),
     ] {
         let findings = refused(text);
         assert_eq!(

@@ -144,19 +144,19 @@ impl DockerKeys {
         *self.kinds[index].counts.entry(key.name).or_default() += 1;
     }
 
-    /// Reports each kind as one finding, at the place of its first.
-    pub(super) fn report(self, report: &mut Report) {
+    /// Reports each kind as one finding, at the place of its first. `path` is where the profile lies.
+    pub(super) fn report(self, path: &FieldPath, report: &mut Report) {
         // From the last on: those before keep their places.
         for kind in self.kinds.into_iter().rev() {
-            report.insert(kind.index, kind.finding());
+            report.insert(kind.index, kind.finding(path));
         }
     }
 }
 
 impl Kind {
-    fn finding(self) -> Finding {
+    fn finding(self, path: &FieldPath) -> Finding {
         let message = match self.meaning.and_then(|key| key.cure) {
-            Some(cure) => self.one(cure),
+            Some(cure) => self.one(cure, path),
             None => self.idle(),
         };
         Finding {
@@ -166,7 +166,7 @@ impl Kind {
     }
 
     /// One key, and what to write in its place.
-    fn one(&self, cure: &str) -> String {
+    fn one(&self, cure: &str, path: &FieldPath) -> String {
         let times = |(name, count): (&&str, &usize)| match count {
             1 => format!("{name} is a key of Docker's format, not of the OCI's"),
             count => format!(
@@ -174,10 +174,16 @@ impl Kind {
             ),
         };
         let keys: Vec<String> = self.counts.iter().map(times).collect();
-        format!(
-            "{}; {cure}, or let callgate resolve make a profile of the file that has no such keys",
-            keys.join(", ")
-        )
+        let keys = keys.join(", ");
+        match path.as_str() {
+            "" => format!(
+                "{keys}; {cure}, or let callgate resolve make a profile of the file that has no such keys"
+            ),
+            path => format!(
+                "{keys}; {cure}, or put what is under {path} into a file of its own, as JSON, and let callgate resolve make a \
+                 profile of that which has no such keys"
+            ),
+        }
     }
 
     /// All that say nothing.

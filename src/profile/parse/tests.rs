@@ -228,7 +228,9 @@ fn each_key_of_dockers_format_is_one_finding_in_the_order_of_the_document() {
     );
     for finding in [&findings[0], &findings[2], &findings[3]] {
         assert!(
-            finding.message.contains("callgate resolve"),
+            finding
+                .message
+                .contains("put what is under spec into a file of its own, as JSON, and let callgate resolve"),
             "{}",
             finding.message
         );
