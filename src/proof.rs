@@ -49,6 +49,14 @@ pub struct Read {
     root: FieldPath,
 }
 
+impl Read {
+    /// What the rules find in it, as a verdict names it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+}
+
 /// A profile that passed.
 #[derive(Debug, Clone)]
 pub struct Proven {

@@ -111,7 +111,8 @@ struct Checked<'a> {
 enum CheckResult {
     /// No profile, but something else that a file of manifests may hold.
     Skipped,
-    Judged(Box<Verdict>),
+    /// And what the rules found, for a verdict that holds no findings.
+    Judged(Box<Verdict>, Findings),
 }
 
 /// What to explain.
@@ -263,20 +264,22 @@ async fn check(prover: &Prover, document: &SourceDocument) -> CheckResult {
         SourceDocument::Other { .. } => return CheckResult::Skipped,
     };
     let tenant = profile.name.as_ref().map_or("", |name| name.namespace());
-    let verdict = match prover.read_source(profile) {
-        Ok(read) => prover.prove(tenant, read).await,
-        Err(refused) => Verdict::Invalid(refused),
-    };
-    CheckResult::Judged(Box::new(verdict))
+    match prover.read_source(profile) {
+        Ok(read) => {
+            let found = read.findings().to_vec().into();
+            CheckResult::Judged(Box::new(prover.prove(tenant, read).await), found)
+        }
+        Err(refused) => CheckResult::Judged(Box::new(Verdict::Invalid(refused)), Findings::default()),
+    }
 }
 
 impl CheckResult {
     /// The same, but that this makes it invalid as well.
     fn refused_for(self, finding: Finding) -> Self {
-        let Self::Judged(verdict) = self else {
+        let Self::Judged(verdict, found) = self else {
             return self;
         };
-        Self::Judged(Box::new(verdict.refused_for(finding)))
+        Self::Judged(Box::new(verdict.refused_for(finding)), found)
     }
 }
 
@@ -327,10 +330,13 @@ impl<'a> Checked<'a> {
             findings: Vec::new(),
             unlisted: 0,
         };
-        let all = match one.verdict() {
-            Some(Verdict::Valid(proven)) => proven.findings.clone(),
-            Some(Verdict::Invalid(refused)) => refused.findings.clone(),
-            Some(Verdict::Unknown(_)) | None => Findings::default(),
+        let all = match &one.result {
+            CheckResult::Skipped => Findings::default(),
+            CheckResult::Judged(verdict, found) => match &**verdict {
+                Verdict::Valid(proven) => proven.findings.clone(),
+                Verdict::Invalid(refused) => refused.findings.clone(),
+                Verdict::Unknown(_) => found.clone(),
+            },
         };
         let concerns = |finding: &Finding| finding.concerns(present);
         one.unlisted = all.unlisted_of(concerns);
@@ -371,7 +377,7 @@ impl<'a> Checked<'a> {
     /// `None` for what is no profile.
     fn verdict(&self) -> Option<&Verdict> {
         match &self.result {
-            CheckResult::Judged(verdict) => Some(verdict),
+            CheckResult::Judged(verdict, _) => Some(verdict),
             CheckResult::Skipped => None,
         }
     }
@@ -401,7 +407,9 @@ mod tests {
         let path = folder.path().join("a.json");
         std::fs::write(&path, r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
         let file = source_files::read(&path).unwrap();
-        let unknown = CheckResult::Judged(Box::new(Verdict::Unknown("no \u{1b}child".to_owned())));
+        let found = Finding::new(Code::NewerSyscall, profile::FieldPath::root(), "why");
+        let verdict = Box::new(Verdict::Unknown("no \u{1b}child".to_owned()));
+        let unknown = CheckResult::Judged(verdict, found.into());
         let report = Report {
             checked: vec![Checked::new(&file, &file.documents[0], unknown, &[])],
             unread: &[],
@@ -410,7 +418,10 @@ mod tests {
         assert_eq!(report.exit_code(), 2);
 
         let human = human::render(&report);
-        assert!(human.ends_with("could not be proven: no  child\n1 profile: 1 not proven\n"));
+        assert!(
+            human.ends_with("could not be proven: no  child\n1 profile: 1 not proven; 1 warning\n"),
+            "{human}"
+        );
 
         let json: serde_json::Value = serde_json::from_str(&json::render(&report).unwrap()).unwrap();
         let schema = serde_json::from_str(include_str!("../../docs/check.schema.json")).unwrap();
@@ -421,6 +432,7 @@ mod tests {
             (Some("unknown"), None)
         );
         assert_eq!(file["reason"], "no \u{1b}child");
+        assert_eq!(file["findings"][0]["code"], "newer-syscall");
 
         let sarif: serde_json::Value = serde_json::from_str(&sarif::render(&report).unwrap()).unwrap();
         let invocation = &sarif["runs"][0]["invocations"][0];

@@ -960,6 +960,31 @@ fn an_architecture_that_libseccomp_does_not_know_is_told_and_alone_it_is_no_verd
 }
 
 #[test]
+#[cfg(target_endian = "little")]
+fn what_the_rules_find_in_a_profile_for_the_other_byte_order_is_told_without_a_verdict() {
+    const S390: &str = "\
+apiVersion: callgate.dev/v1alpha1
+kind: SeccompProfile
+metadata: {name: s390, namespace: shop}
+spec:
+  nodeSelector: {kubernetes.io/arch: s390x}
+  defaultAction: SCMP_ACT_ALLOW
+  architectures: [SCMP_ARCH_S390X]
+  syscalls: [{names: [mseal], action: SCMP_ACT_ERRNO}]
+";
+    let folder = folder(&[("s390.yaml", S390)]);
+    let ran = check(folder.path(), &["--format", "json", "s390.yaml"]);
+    assert_eq!(ran.code, 2, "{}", ran.out);
+    let file = parsed(&ran.out)["files"][0].take();
+    assert_eq!(file["verdict"], "unknown");
+    let newer = with(&file["findings"], "code", "newer-syscall");
+    assert_eq!(
+        (&newer["path"], &newer["line"]),
+        (&json!("spec.syscalls[0].names[0]"), &json!(8))
+    );
+}
+
+#[test]
 #[cfg(target_arch = "x86_64")]
 fn a_list_for_other_machines_alone_is_told_where_it_is_proven() {
     const ARM: &str = "\

@@ -17,18 +17,22 @@ pub(crate) fn report(bytes: &[u8]) {
     };
     let judged = |document: &SourceDocument| match document {
         SourceDocument::Other { .. } => CheckResult::Skipped,
-        SourceDocument::Profile(profile) => CheckResult::Judged(Box::new(Verdict::Invalid(Refused {
-            by: RefusedBy::Rule,
-            digest: None,
-            node_selector: None,
-            findings: match &profile.spec {
+        SourceDocument::Profile(profile) => {
+            let findings = match &profile.spec {
                 Ok(spec) => {
                     let under = |finding: Finding| finding.under(profile.prefix());
                     spec.findings().into_iter().map(under).collect::<Vec<_>>().into()
                 }
                 Err(findings) => findings.clone(),
-            },
-        }))),
+            };
+            let refused = Verdict::Invalid(Refused {
+                by: RefusedBy::Rule,
+                digest: None,
+                node_selector: None,
+                findings,
+            });
+            CheckResult::Judged(Box::new(refused), Findings::default())
+        }
     };
     let checked = file.documents.iter();
     let checked = checked.map(|document| Checked::new(&file, document, judged(document), &[]));
