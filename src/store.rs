@@ -135,6 +135,12 @@ impl Store {
         Self::open_within(seccomp_root, owner, None)
     }
 
+    /// Whether this directory is one of ours, and no seccomp root.
+    #[must_use]
+    pub fn is_home(path: &Path) -> bool {
+        path.join(place::META).join(place::MARKER).is_file()
+    }
+
     /// Like [`Store::open`], for a process that has shut itself in and can write within these bounds alone:
     /// [`StoreError::OutOfBounds`] where, now or later, another directory lies there, or none.
     pub fn open_within(

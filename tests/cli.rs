@@ -541,6 +541,62 @@ fn install_leaves_a_directory_alone_that_is_not_ours() {
 }
 
 #[test]
+fn install_prunes_nothing_for_a_folder_without_profiles() {
+    let profiles = folder(&[("a.json", GOOD)]);
+    let root = TempDir::new().unwrap();
+    let install = || {
+        let root = root.path().to_str().unwrap();
+        callgate(
+            profiles.path(),
+            &["install", ".", "--seccomp-root", root, "--prune"],
+            "",
+        )
+    };
+    assert_eq!(install().code, 0);
+    fs::remove_file(profiles.path().join("a.json")).unwrap();
+    let ran = install();
+    assert_eq!(ran.code, 2, "{}", ran.out);
+    assert!(ran.err.contains("holds no seccomp profile"), "{}", ran.err);
+    assert!(root.path().join("callgate/default/a.json").exists());
+}
+
+#[test]
+fn install_says_what_to_name_in_place_of_a_file_its_own_directory_or_a_bad_namespace() {
+    let profiles = folder(&[("a.json", GOOD)]);
+    let root = TempDir::new().unwrap();
+    let install = |what: &str, root: &Path, more: &[&str]| {
+        let arguments = ["install", what, "--seccomp-root", root.to_str().unwrap()];
+        callgate(profiles.path(), &[&arguments[..], more].concat(), "")
+    };
+    let refused = |ran: Ran, why: &str| {
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(ran.err.contains(why), "{}", ran.err);
+    };
+    refused(
+        install("a.json", root.path(), &[]),
+        "a.json is a file, and this installs all profiles of a folder",
+    );
+    let bad = install(".", root.path(), &["-n", "Shop_"]);
+    assert!(!bad.err.contains("rename the file"), "{}", bad.err);
+    refused(bad, "namespace \"Shop_\"");
+    refused(
+        install(".", root.path(), &["--listener-prefix", "run"]),
+        "write the whole path of a directory",
+    );
+    assert_eq!(install(".", root.path(), &[]).code, 0);
+    let home = root.path().join("callgate");
+    refused(
+        install(".", &home, &[]),
+        &format!("write --seccomp-root {}", root.path().display()),
+    );
+    assert!(!home.join("callgate").exists());
+    // A kubelet may have its own there.
+    let other = root.path().join("other/callgate");
+    fs::create_dir_all(&other).unwrap();
+    assert_eq!(install(".", &other, &[]).code, 0);
+}
+
+#[test]
 fn crds_prints_what_the_folder_crds_holds() {
     let ran = callgate(Path::new("."), &["crds"], "");
     assert_eq!(ran.code, 0);

@@ -2,7 +2,7 @@
 
 mod folder;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
@@ -10,7 +10,7 @@ use anyhow::{anyhow, bail};
 use self::folder::{Candidate, Wanted};
 use super::{finding, run};
 use crate::filter::libseccomp_version;
-use crate::profile::{Digest, Findings, ProfileName};
+use crate::profile::{Digest, Findings, InvalidName, ProfileName};
 use crate::proof::{Prover, Verdict};
 use crate::store::{Origin, Owner, ProvenWith, Store, StoreError};
 
@@ -43,17 +43,31 @@ pub(super) struct Args {
     #[arg(long, value_name = "ROOT")]
     seccomp_root: PathBuf,
     /// Remove what an earlier run installed and the folder no longer names; nothing while a file does not
-    /// say which profile it holds
+    /// say which profile it holds, or where the folder holds none
     #[arg(long)]
     prune: bool,
-    /// Namespace of an OCI JSON file, which names none; its name is that of the file
-    #[arg(short, long, default_value = "default")]
+    /// Namespace of an OCI JSON file, which names none; its name is that of the file. A manifest without
+    /// namespace goes to default
+    #[arg(short, long, default_value = "default", value_parser = namespace)]
     namespace: String,
     #[command(flatten)]
     proof: run::ProofArgs,
 }
 
+fn namespace(text: &str) -> Result<String, InvalidName> {
+    // Beside any good name.
+    ProfileName::new(text, "x").map(|name| name.namespace().to_owned())
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.folder.is_file() {
+        bail!(
+            "{} is a file, and this installs all profiles of a folder: name the folder that it lies in, or one that it is \
+             alone in",
+            args.folder.display()
+        );
+    }
+    refuse_home(&args.seccomp_root)?;
     let wanted = folder::read(&args.folder, &args.namespace)?;
     let mut outcome = Outcome {
         invalid: wanted.has_invalid(),
@@ -200,6 +214,19 @@ fn nothing_pruned(file: &str) -> String {
     format!(
         "nothing was pruned: which profiles {file} is to hold is not known; mend or remove it, and run this again"
     )
+}
+
+/// Whoever names our directory in place of the one that it lies in would get another one inside.
+fn refuse_home(root: &Path) -> anyhow::Result<()> {
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    match real.parent() {
+        Some(parent) if real.ends_with(ProfileName::DIRECTORY) && Store::is_home(&real) => bail!(
+            "{}: this is Callgate's own directory within the kubelet's: write --seccomp-root {}",
+            root.display(),
+            parent.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// In words for who runs this command: the store's own are for an agent's log.

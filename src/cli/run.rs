@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use kube::Client;
@@ -47,8 +47,18 @@ pub(super) struct ProofArgs {
     #[arg(long = "accept", value_name = "CODE", value_parser = finding::acceptable)]
     accepted: Vec<Code>,
     /// Directory that a profile's listenerPath may lie in; may be given several times (default: none)
-    #[arg(long = "listener-prefix", value_name = "DIR")]
+    #[arg(long = "listener-prefix", value_name = "DIR", value_parser = listener_prefix)]
     listener_prefixes: Vec<String>,
+}
+
+/// No path lies in a directory that is not named from the root: such a prefix would allow nothing.
+fn listener_prefix(text: &str) -> Result<String, String> {
+    let path = Path::new(text);
+    if path.is_absolute() && !path.components().any(|part| part == Component::ParentDir) {
+        Ok(text.to_owned())
+    } else {
+        Err("write the whole path of a directory, without \"..\", for example /run/agents".to_owned())
+    }
 }
 
 /// Starts the fork server, then runs a future with a prover on top of it. Must be called before any thread
@@ -80,7 +90,8 @@ pub(super) struct DaemonArgs {
         long = "listener-prefix",
         env = "CALLGATE_LISTENER_PREFIXES",
         value_delimiter = ',',
-        value_name = "DIR"
+        value_name = "DIR",
+        value_parser = listener_prefix
     )]
     listener_prefixes: Vec<String>,
     /// How to reach the API server (default: the service account of the pod)

@@ -72,7 +72,7 @@ pub struct Finding {
     /// Who has taken responsibility for it, if anybody has.
     pub accepted: Option<AcceptedBy>,
     /// How many more of its code, for the same programs, are not listed.
-    pub more: usize,
+    pub more: u32,
 }
 
 /// Who takes responsibility for a finding.
@@ -138,7 +138,9 @@ impl Finding {
         let first = fatal.next()?;
         Some((
             first,
-            fatal.fold(first.more, |count, other| count + 1 + other.more),
+            fatal.fold(first.more as usize, |count, other| {
+                count + 1 + other.more as usize
+            }),
         ))
     }
 

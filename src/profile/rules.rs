@@ -170,7 +170,7 @@ impl Found {
         if self.findings.len() >= Self::MAX {
             let mut listed = self.findings.iter_mut().rev();
             if let Some(last) = listed.find(|listed| listed.affects == affects) {
-                last.more += 1;
+                last.more = last.more.saturating_add(1);
                 return;
             }
         }

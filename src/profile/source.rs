@@ -1,6 +1,6 @@
 //! What people keep profiles in: OCI JSON, manifests of Kubernetes, an OCI runtime's `config.json`.
 //!
-//! A text that begins with `{` is JSON, as for kubectl, and then strictly so; every other text is YAML, and can
+//! A text that begins with `{` is JSON, as for kubectl, and then strictly so (`//` begins none, and is told as such); every other text is YAML, and can
 //! only hold manifests, because container runtimes read JSON alone.
 
 mod manifest;
@@ -106,7 +106,8 @@ pub fn read(text: &[u8]) -> Vec<SourceDocument> {
         }
     };
     let first = text.trim_start_matches(|c: char| c == '\u{feff}' || c.is_ascii_whitespace());
-    let documents = if first.starts_with('{') {
+    // No manifest in YAML begins with what programs take for a comment in JSON.
+    let documents = if first.starts_with(['{', '/']) {
         json(text)
     } else {
         yaml(text)

@@ -110,9 +110,13 @@ pub fn all() -> impl Iterator<Item = &'static SystemCall> {
 #[must_use]
 pub fn nearest(text: &str) -> Vec<&'static str> {
     let lower = text.trim().to_ascii_lowercase();
+    // As prose and manual pages have it: `fork()`, `fork(2)`.
+    let lower = lower
+        .split_once('(')
+        .map_or(lower.as_str(), |(name, _)| name.trim_end());
     let prefixes = ["__nr_", "__x64_sys_", "sys_"];
     let bare = prefixes.iter().find_map(|prefix| lower.strip_prefix(prefix));
-    let meant = bare.unwrap_or(&lower);
+    let meant = bare.unwrap_or(lower);
     if meant.is_empty() || meant.len() > MAX_MISSPELT {
         return Vec::new();
     }
@@ -241,6 +245,10 @@ mod tests {
             ("SYS_openat", &["openat"]),
             ("__NR_mmap", &["mmap"]),
             ("opne", &["open"]),
+            ("bpf()", &["bpf"]),
+            ("fork(2)", &["fork"]),
+            ("Opne (2)", &["open"]),
+            ("(2)", &[]),
             ("excve", &["execve"]),
             ("pread", &["pread64", "preadv", "preadv2"]),
             ("sigqueueinfo", &["rt_sigqueueinfo"]),

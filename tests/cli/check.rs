@@ -872,8 +872,12 @@ fn what_concerns_no_runtime_that_is_named_is_left_out() {
 fn a_runtime_that_is_not_known_is_told_with_those_that_are() {
     for (wrong, said) in [
         (
-            "containerd",
+            "kata",
             "write runc, crun, youki, libseccomp or linux with or without a version",
+        ),
+        (
+            "containerd@1.7",
+            "\"containerd\" starts no container itself: name the runtime that it starts them with, which is runc",
         ),
         ("runc@latest", "\"latest\" is no version"),
         ("runc@", "\"\" is no version"),

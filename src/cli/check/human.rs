@@ -80,7 +80,7 @@ fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
 
 /// How many these are, with those that they stand for.
 fn number<'a>(findings: impl Iterator<Item = &'a Finding>) -> usize {
-    findings.map(|finding| 1 + finding.more).sum()
+    findings.map(|finding| 1 + finding.more as usize).sum()
 }
 
 /// `3 profiles: 2 valid, 1 invalid; 4 warnings`: what there is none of is left out.

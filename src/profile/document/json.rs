@@ -41,6 +41,10 @@ fn explain(text: &str, error: &serde_json::Error) -> SyntaxError {
     let reason = full.strip_suffix(&place).unwrap_or(&full);
     let message = if text.starts_with('\u{feff}') {
         "not JSON: the text begins with a byte order mark; save it as UTF-8 without one".to_owned()
+    } else if let Some(rest) = begin.get(bytes..)
+        && ["//", "/*", "#"].iter().any(|mark| rest.starts_with(mark))
+    {
+        "not JSON: it has no comments; remove this one".to_owned()
     } else {
         format!("not JSON: {reason}")
     };

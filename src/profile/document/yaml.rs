@@ -41,6 +41,7 @@ pub(crate) fn read_yaml(text: &str) -> Vec<YamlDocument> {
     let mut parser = Parser::new_from_str_with_options(text, options);
     let mut documents = Vec::new();
     let mut builder: Option<Builder> = None;
+    let mut tabs = None;
     while documents.len() <= MAX_DOCUMENTS
         && let Some(event) = parser.next_event()
     {
@@ -57,7 +58,9 @@ pub(crate) fn read_yaml(text: &str) -> Vec<YamlDocument> {
                 Some(builder) => builder.take_event(event, location(&span.start)),
                 None => continue,
             },
-            Err(error) => Err(explain(&error)),
+            Err(error) => Err(explain(&error, || {
+                tabs.get_or_insert_with(|| indenting_tabs(text)).as_slice()
+            })),
         };
         if let Err(error) = step {
             let at = builder.take().map_or(error.at, |builder| builder.begin);
@@ -81,11 +84,40 @@ fn location(mark: &Marker) -> Location {
     }
 }
 
-fn explain(error: &ScanError) -> SyntaxError {
+/// `tabs` are those of [`indenting_tabs`].
+fn explain<'t>(error: &ScanError, tabs: impl FnOnce() -> &'t [Location]) -> SyntaxError {
+    let at = location(error.marker());
+    if error.info().contains("tab") {
+        let tabs = tabs();
+        let next = tabs.partition_point(|tab| tab.line < at.line);
+        // The scanner says where the text before the tab ends, or where that behind it begins.
+        if let Some(tab) = tabs.get(next).filter(|tab| tab.line <= at.line + 1) {
+            return SyntaxError {
+                at: *tab,
+                message: "not YAML: a tab where the line is indented; indent with spaces".to_owned(),
+            };
+        }
+    }
     SyntaxError {
-        at: location(error.marker()),
+        at,
         message: format!("not YAML: {}", error.info()),
     }
+}
+
+/// The first tab that a line begins with, spaces aside, of each line that has one.
+fn indenting_tabs(text: &str) -> Vec<Location> {
+    let lines = text.lines().enumerate();
+    lines
+        .filter_map(|(line, text)| {
+            let column = text
+                .find(|c| c != ' ')
+                .filter(|at| text[*at..].starts_with('\t'))?;
+            Some(Location {
+                line: line + 1,
+                column: column + 1,
+            })
+        })
+        .collect()
 }
 
 /// A list or map that has begun and not ended.

@@ -191,10 +191,26 @@ pub enum InvalidSoftware {
     /// The name is none.
     #[error("{0:?} is not known: write {known} with or without a version, as in runc@1.1", known = known())]
     Name(String),
+    /// The name of what has others start containers.
+    #[error(
+        "{0:?} starts no container itself: name the runtime that it starts them with, which is {1} as a rule"
+    )]
+    Engine(String, &'static str),
     /// What follows `@` is no version.
     #[error(transparent)]
     Version(#[from] InvalidVersion),
 }
+
+/// What people call their container runtime, and what it starts containers with unless told otherwise.
+const ENGINES: [(&str, &str); 7] = [
+    ("containerd", "runc"),
+    ("docker", "runc"),
+    ("dockerd", "runc"),
+    ("moby", "runc"),
+    ("cri-o", "crun"),
+    ("crio", "crun"),
+    ("podman", "crun"),
+];
 
 fn known() -> String {
     let names = Software::ALL
@@ -216,7 +232,15 @@ impl FromStr for Affected {
             Some((name, version)) => (name, Some(version)),
             None => (text, None),
         };
-        let unknown = || InvalidSoftware::Name(name.chars().take(64).collect());
+        let unknown = || {
+            let engine = ENGINES
+                .iter()
+                .find(|(engine, _)| engine.eq_ignore_ascii_case(name));
+            match engine {
+                Some((_, runtime)) => InvalidSoftware::Engine(name.to_owned(), runtime),
+                None => InvalidSoftware::Name(name.chars().take(64).collect()),
+            }
+        };
         let software = Software::named(name).ok_or_else(unknown)?;
         let Some(version) = version else {
             return Ok(Self::always(software));
@@ -290,6 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn who_has_others_start_containers_is_told_whose_name_to_write() {
+        for (text, runtime) in [
+            ("containerd@1.7", "runc"),
+            ("Docker", "runc"),
+            ("CRI-O@1.30", "crun"),
+        ] {
+            let error = text.parse::<Affected>().unwrap_err();
+            assert!(
+                matches!(&error, InvalidSoftware::Engine(_, named) if *named == runtime),
+                "{error}"
+            );
+        }
+        let error = "kata".parse::<Affected>().unwrap_err();
+        assert!(matches!(error, InvalidSoftware::Name(_)), "{error}");
+    }
+
+    #[test]
     fn a_named_version_is_each_that_begins_so() {
         for (text, shown) in [
             ("runc", "runc"),
@@ -306,8 +347,8 @@ mod tests {
     fn what_is_no_software_or_no_version_is_told_with_what_is_known() {
         let told = |text: &str| text.parse::<Affected>().unwrap_err().to_string();
         assert_eq!(
-            told("containerd@2"),
-            "\"containerd\" is not known: write runc, crun, youki, libseccomp or linux with or without a version, as in \
+            told("kata@2"),
+            "\"kata\" is not known: write runc, crun, youki, libseccomp or linux with or without a version, as in \
              runc@1.1"
         );
         for text in ["", "@", "@1.1", "runc 1.1", "runc=1"] {

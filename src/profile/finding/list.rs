@@ -47,7 +47,9 @@ impl Findings {
     #[must_use]
     pub fn unlisted_of(&self, is_kept: impl Fn(&Finding) -> bool) -> usize {
         let kept = self.listed.iter().filter(|finding| is_kept(finding));
-        kept.fold(self.unlisted, |count, finding| count.saturating_add(finding.more))
+        kept.fold(self.unlisted, |count, finding| {
+            count.saturating_add(finding.more as usize)
+        })
     }
 
     /// How many there are in all.
@@ -86,7 +88,7 @@ impl Findings {
     pub(in crate::profile) fn shorten(&mut self, most: usize) {
         let cut = self.listed.drain(most.min(self.listed.len())..);
         self.unlisted = cut.fold(self.unlisted, |count, finding| {
-            count.saturating_add(finding.more).saturating_add(1)
+            count.saturating_add(finding.more as usize).saturating_add(1)
         });
     }
 

@@ -366,6 +366,28 @@ fn what_is_no_text_of_ours_is_one_unreadable_document() {
         let (code, _, at, message) = refused(text);
         assert_eq!((code, at), (Code::Syntax, line), "{message}");
     }
+    for (text, line) in [
+        ("// mine\n{}", 1),
+        ("\n/* mine */\n{}", 2),
+        ("{\n  # mine\n}", 2),
+        ("{\"syscalls\": [ // é\n]}", 1),
+        ("{\"é\": 1 // mine\n}", 1),
+    ] {
+        refused_with(
+            text,
+            Code::Syntax,
+            "",
+            line,
+            "it has no comments; remove this one",
+        );
+    }
+    for (text, line) in [
+        ("metadata:\n\tname: web\n", 2),
+        ("items:\n- a: b\n\tc: d\n", 3),
+        ("spec:\n\n\n\tsyscalls: []\n", 4),
+    ] {
+        refused_with(text, Code::Syntax, "", line, "indent with spaces");
+    }
     let document = read(b"a: 1\nb: \xff\n");
     let [SourceDocument::Profile(document)] = &document[..] else {
         panic!("{document:?}")
