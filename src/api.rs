@@ -14,7 +14,7 @@ mod rules;
 mod schema;
 mod text;
 
-pub use condition::{Condition, ConditionStatus, set_condition};
+pub use condition::{Condition, ConditionStatus, now_in_seconds, set_condition};
 pub use crd::{CrdFile, crd_files, crds};
 pub use live::{LiveKey, LiveSet};
 pub use node::{Failure, FailureGroup, NodeCondition, SeccompNode, SeccompNodeReport, Tried, Versions};

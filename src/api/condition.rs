@@ -1,6 +1,7 @@
 //! Conditions, as the Kubernetes API conventions define them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,13 @@ pub struct Condition {
     /// Why, and what to do, for people.
     #[schemars(length(max = 32768))]
     pub message: String,
+}
+
+/// The time as the API server keeps it, in whole seconds: what was written then compares with what is held.
+#[must_use]
+pub fn now_in_seconds() -> Time {
+    let now = Timestamp::now();
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
 /// Puts a condition in the place of the one of its type, and keeps the time of the last transition where the

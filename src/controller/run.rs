@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::stream::select_all;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::Value;
@@ -25,7 +23,7 @@ use super::status::{READY, VALID, find, patch};
 use super::taint::{Removal, TaintKey};
 use super::watch::watch_all;
 use super::{Config, Error, Metrics};
-use crate::api::{RawSeccompProfile, SeccompProfileStatus};
+use crate::api::{RawSeccompProfile, SeccompProfileStatus, now_in_seconds};
 use crate::proof::{Prover, Verdict, apart};
 use crate::telemetry::Health;
 
@@ -81,7 +79,7 @@ pub async fn run(
         let mut state = State::default();
         loop {
             let now = Instant::now();
-            for action in state.next(now, &Time(Timestamp::now())) {
+            for action in state.next(now, &now_in_seconds()) {
                 tasks.start(action);
             }
             metrics.profiles(&state.counts());

@@ -93,7 +93,7 @@ impl State {
                 if !leading {
                     // What was under way was stopped: whether it arrived, the watch says.
                     for profile in self.profiles.values_mut() {
-                        profile.writing = false;
+                        profile.writing = None;
                     }
                     self.taints.stopped();
                 }
@@ -240,11 +240,15 @@ impl State {
         else {
             return;
         };
-        profile.writing = false;
+        let sent = profile.writing.take();
         self.dirty.insert(version.key.clone());
         match outcome {
             Ok(object) => {
                 profile.failed_writes = 0;
+                let held = serde_json::from_value(object.status.clone()).unwrap_or_default();
+                profile.changed = sent
+                    .filter(|sent| **sent != held)
+                    .map(|sent| Box::new([*sent, held]));
                 self.set_profile(*object, now);
             }
             Err(error) => {
@@ -341,7 +345,7 @@ impl State {
     fn start_write(&mut self, key: &str, now: Instant, time: &Time) -> Option<Action> {
         let profile = self.profiles.get_mut(key)?;
         let judgement = profile.judgement.as_ref()?;
-        if !self.leading || profile.writing || profile.is_better_known(judgement) {
+        if !self.leading || profile.writing.is_some() || profile.is_better_known(judgement) {
             return None;
         }
         let tolerated = judgement.despite_newer_rule(&profile.status);
@@ -354,7 +358,7 @@ impl State {
             return None;
         }
         let status = compose(&profile.status, judgement, rollout, time);
-        if status == profile.status {
+        if profile.holds(&status) {
             return None;
         }
         if now < profile.write_after {
@@ -365,7 +369,7 @@ impl State {
             self.wakes.insert((later, key.to_owned()));
             return None;
         }
-        profile.writing = true;
+        profile.writing = Some(Box::new(status.clone()));
         let write = Write {
             news: news(&profile.status, &status),
             status,

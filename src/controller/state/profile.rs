@@ -28,11 +28,15 @@ pub(super) struct Profile {
     pub(super) seen_as: u64,
     /// As the API server has it, our own last write included.
     pub(super) status: SeccompProfileStatus,
+    /// What we wrote last and what the API server made of it, where that is not the same: a definition that is older than
+    /// this controller lacks fields.
+    pub(super) changed: Option<Box<[SeccompProfileStatus; 2]>>,
     pub(super) proof: Proof,
     /// Of this generation.
     pub(super) judgement: Option<Judgement>,
     pub(super) judged_at: Instant,
-    pub(super) writing: bool,
+    /// What is being written.
+    pub(super) writing: Option<Box<SeccompProfileStatus>>,
     pub(super) budget: Budget,
     pub(super) failed_writes: u32,
     pub(super) write_after: Instant,
@@ -69,6 +73,7 @@ impl Profile {
             resource_version: 0,
             seen_as: 0,
             status: SeccompProfileStatus::default(),
+            changed: None,
             proof: Proof::Wanted {
                 spec: Arc::new(spec),
                 after: now,
@@ -76,7 +81,7 @@ impl Profile {
             },
             judgement: None,
             judged_at: now,
-            writing: false,
+            writing: None,
             budget: Budget::full(now),
             failed_writes: 0,
             write_after: now,
@@ -138,6 +143,13 @@ impl Profile {
         judgement.valid == ConditionStatus::Unknown
             && self.status.observed_generation == Some(judgement.generation)
             && find(&self.status, VALID).is_some_and(|valid| valid.status != ConditionStatus::Unknown)
+    }
+
+    /// Whether the API server holds this status, or what it makes of it.
+    pub(super) fn holds(&self, status: &SeccompProfileStatus) -> bool {
+        let changed = self.changed.as_deref();
+        *status == self.status
+            || changed.is_some_and(|[written, held]| status == written && self.status == *held)
     }
 
     /// Whether what this profile's status says can depend on which of two reports a node makes.
