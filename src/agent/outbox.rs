@@ -3,21 +3,22 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use tokio::task::JoinSet;
 
 use super::Metrics;
 use super::backoff::Backoff;
 use super::report::{self, Facts};
 use super::watch::Change;
-use crate::api::SeccompNode;
+use crate::api::{SeccompNode, now_in_seconds};
 use crate::text::chain;
 
 /// Who writes, for server-side apply.
 const MANAGER: &str = "callgate-agent";
+/// What the API server says where its definition is older than this agent and lacks a field of the report.
+/// Source: `ValidationError` of `sigs.k8s.io/structured-merge-diff`, `typed/validate.go`
+const UNDECLARED: &str = "field not declared in schema";
 /// How long a change waits for others when no work is under way.
 const SETTLED: Duration = Duration::from_millis(20);
 /// How long while there is.
@@ -46,6 +47,8 @@ pub(super) struct Outbox {
     /// What was written last, and as which resourceVersion: not to be written again while that stands, even if
     /// the API server made something else of it.
     written: Option<(SeccompNode, Option<String>)>,
+    /// Whether that was all of the report.
+    is_whole: bool,
     /// Since when what it holds is not what is so.
     stale: Option<Instant>,
     due: Option<Instant>,
@@ -72,7 +75,15 @@ struct Failures {
     told: Option<String>,
 }
 
-type Sent = (SeccompNode, Result<SeccompNode, Unsent>);
+type Sent = (SeccompNode, Result<Written, Unsent>);
+
+/// What the API server holds after a write.
+#[derive(Debug)]
+struct Written {
+    held: SeccompNode,
+    /// Whether it knows all that was written.
+    is_whole: bool,
+}
 
 #[derive(Debug)]
 enum Unsent {
@@ -90,6 +101,7 @@ impl Outbox {
             node_uid: None,
             held: Held::NotSeen,
             written: None,
+            is_whole: true,
             stale: None,
             due: None,
             started: None,
@@ -143,7 +155,7 @@ impl Outbox {
             Held::Nothing | Held::Unreadable => None,
             Held::Report(held) => Some(&**held),
         };
-        let time = Time(Timestamp::now());
+        let time = now_in_seconds();
         let report = report::report(facts, before.map(|held| &held.spec), &time);
         let object = report::object(&self.node, uid, report);
         let stands = |held: &SeccompNode| {
@@ -180,12 +192,11 @@ impl Outbox {
     fn send(&mut self, object: SeccompNode, now: Instant) {
         self.started = Some(now);
         self.stale = None;
-        let (api, node) = (self.api.clone(), self.node.clone());
+        let (api, node, is_whole) = (self.api.clone(), self.node.clone(), self.is_whole);
         self.sending.spawn(async move {
-            let params = PatchParams::apply(MANAGER).force();
-            let patch = Patch::Apply(&object);
-            let outcome = match tokio::time::timeout(TIMEOUT, api.patch(&node, &params, &patch)).await {
-                Ok(Ok(held)) => Ok(held),
+            let written = write(&api, &node, &object, is_whole);
+            let outcome = match tokio::time::timeout(TIMEOUT, written).await {
+                Ok(Ok(written)) => Ok(written),
                 Ok(Err(kube::Error::Api(status))) => Err(Unsent::Refused(status.message)),
                 Ok(Err(error)) => Err(Unsent::Unreached(chain(&error))),
                 Err(_) => Err(Unsent::Unreached(format!(
@@ -204,8 +215,15 @@ impl Outbox {
         };
         let now = Instant::now();
         let (wait, message) = match ended {
-            Ok((object, Ok(held))) => {
+            Ok((object, Ok(Written { held, is_whole }))) => {
                 self.metrics.reported(true);
+                if std::mem::replace(&mut self.is_whole, is_whole) && !is_whole {
+                    tracing::warn!(
+                        node = self.node,
+                        "the definition of SeccompNodes is older than this agent: what it does not know of the report is \
+                         left out; apply the CustomResourceDefinitions of this version"
+                    );
+                }
                 if self.failures.told.take().is_some() {
                     tracing::info!(node = self.node, "the report is written again");
                 }
@@ -230,4 +248,40 @@ impl Outbox {
         }
         self.failures.again = Some(now + wait);
     }
+}
+
+/// Writes the report, owned field by field. A definition that is older than this agent refuses that for a field which it
+/// does not know; from then on it is written as one that the API server takes such fields out of, until it takes none.
+async fn write(
+    api: &Api<SeccompNode>,
+    node: &str,
+    object: &SeccompNode,
+    was_whole: bool,
+) -> kube::Result<Written> {
+    if was_whole {
+        let apply = PatchParams::apply(MANAGER).force();
+        match api.patch(node, &apply, &Patch::Apply(object)).await {
+            Err(kube::Error::Api(status)) if status.message.contains(UNDECLARED) => {}
+            outcome => return outcome.map(|held| Written { held, is_whole: true }),
+        }
+    }
+    let field_manager = Some(MANAGER.to_owned());
+    let merge = PatchParams {
+        field_manager: field_manager.clone(),
+        ..PatchParams::default()
+    };
+    let held = match api.patch(node, &merge, &Patch::Merge(object)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            let create = PostParams {
+                field_manager,
+                ..PostParams::default()
+            };
+            api.create(&create, object).await?
+        }
+        outcome => outcome?,
+    };
+    Ok(Written {
+        is_whole: report::is_held(&held, object),
+        held,
+    })
 }

@@ -16,7 +16,7 @@ use crate::{agent, chart, refused};
 
 /// Every object of the cluster that names Callgate, Helm or the namespace `tools`, sorted. The rest is the API server's own,
 /// which makes some of it late.
-async fn objects(cluster: &Cluster) -> Result<Vec<String>> {
+pub(crate) async fn objects(cluster: &Cluster) -> Result<Vec<String>> {
     let kinds = cluster
         .kubectl(&["api-resources", "--verbs=list", "--output=name"], "")
         .await?

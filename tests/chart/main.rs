@@ -3,7 +3,11 @@
 mod life;
 mod policies;
 mod rendered;
+mod running;
+mod skew;
 mod taint;
+mod uninstall;
+mod upgrade;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{AGENT_SERVICE_ACCOUNT, Cluster, Output};
