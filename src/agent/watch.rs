@@ -33,6 +33,8 @@ const PAGE: u32 = 25;
 /// How soon after an error a watch is tried again; it follows the API server's return within that.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(2);
+/// And at the latest, where it was reached and said no: every agent of a cluster asks while a definition is missing.
+const LAST_WAIT_REFUSED: Duration = Duration::from_secs(10);
 /// A watch that has not failed for this long works.
 const WORKS_AFTER: Duration = Duration::from_secs(5);
 /// What may wait for the loop. Watches pause while it is full.
@@ -209,7 +211,7 @@ async fn follow<T, K, V>(
     T: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut stream = std::pin::pin!(watcher(api, config));
-    let mut backoff = Backoff::new(FIRST_WAIT, LAST_WAIT);
+    let mut pauses = Pauses::new();
     loop {
         let next = match &tell.told {
             None => Ok(stream.next().await),
@@ -220,12 +222,12 @@ async fn follow<T, K, V>(
             Ok(None) => return,
             Ok(Some(Err(error))) => {
                 let told = tell.trouble(&error).await;
-                tokio::time::sleep(backoff.wait()).await;
+                tokio::time::sleep(pauses.next(tell.told.as_ref())).await;
                 told
             }
             Ok(Some(Ok(Event::Init))) => tell.send(seen(Change::Begin)).await,
             Ok(Some(Ok(event))) => {
-                backoff.reset();
+                pauses = Pauses::new();
                 let change = match event {
                     Event::Apply(object) | Event::InitApply(object) => {
                         let (key, value) = keep(object);
@@ -237,7 +239,7 @@ async fn follow<T, K, V>(
                 tell.works().await && tell.send(seen(change)).await
             }
             Err(_) => {
-                backoff.reset();
+                pauses = Pauses::new();
                 tell.works().await
             }
         };
@@ -247,9 +249,32 @@ async fn follow<T, K, V>(
     }
 }
 
+/// How long a watch that fails waits before it is tried again.
+#[derive(Debug)]
+struct Pauses {
+    unreached: Backoff,
+    refused: Backoff,
+}
+
+impl Pauses {
+    const fn new() -> Self {
+        Self {
+            unreached: Backoff::new(FIRST_WAIT, LAST_WAIT),
+            refused: Backoff::new(FIRST_WAIT, LAST_WAIT_REFUSED),
+        }
+    }
+
+    fn next(&mut self, trouble: Option<&Trouble>) -> Duration {
+        match trouble {
+            Some(trouble) if trouble.is_refusal => self.refused.wait(),
+            Some(_) | None => self.unreached.wait(),
+        }
+    }
+}
+
 /// Asks which cluster this is, until there is an answer.
 async fn identify(namespaces: Api<Namespace>, mut tell: Teller) {
-    let mut backoff = Backoff::new(FIRST_WAIT, LAST_WAIT);
+    let mut pauses = Pauses::new();
     loop {
         match namespaces.get("kube-system").await {
             Ok(namespace) => {
@@ -260,7 +285,7 @@ async fn identify(namespaces: Api<Namespace>, mut tell: Teller) {
             }
             Err(error) => {
                 tell.trouble(&watcher::Error::InitialListFailed(error)).await;
-                tokio::time::sleep(backoff.wait()).await;
+                tokio::time::sleep(pauses.next(tell.told.as_ref())).await;
             }
         }
     }
@@ -386,6 +411,21 @@ mod tests {
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
             assert!(text.contains("said so"), "{text}");
         }
+    }
+
+    #[test]
+    fn an_api_server_that_says_no_is_asked_less_often_than_one_that_is_away() {
+        let trouble = |is_refusal| Trouble {
+            message: String::new(),
+            is_refusal,
+        };
+        let mut pauses = Pauses::new();
+        let mut longest = |is_refusal| {
+            let pauses = (0..20).map(|_| pauses.next(Some(&trouble(is_refusal))));
+            pauses.max().unwrap()
+        };
+        assert!(longest(true) >= LAST_WAIT_REFUSED / 2);
+        assert!(longest(false) <= LAST_WAIT);
     }
 
     #[test]
