@@ -276,6 +276,25 @@ async fn what_kubectl_applied_moves_to_another_namespace_with_its_policies_and_t
         "--force-conflicts",
     ];
     cluster.helm(&here).await?.ok()?;
+
+    // A second one by kubectl does not get the rights of the first.
+    let deploy = deploy.to_str().context("the path is not UTF-8")?;
+    let second = ["apply", "--server-side", "-k", deploy];
+    let second = cluster.kubectl(&second, "").await?;
+    refused(
+        "a second one by kubectl",
+        &second,
+        "conflict with \"helm\": .subjects",
+    )?;
+    let bindings = [
+        "get",
+        "clusterrolebinding",
+        "callgate-agent",
+        "callgate-controller",
+        "-o",
+        "jsonpath={.items[*].subjects[*].namespace}",
+    ];
+    assert_eq!(cluster.kubectl(&bindings, "").await?.ok()?, "moved moved");
     Ok(())
 }
 
