@@ -24,8 +24,12 @@ impl Cluster {
     /// Starts `callgate controller` in a pod of its own whose name ends with `suffix`; the pod is made if it is missing.
     /// `callgate` is the path of the program.
     pub async fn start_controller(&self, callgate: &Path, suffix: &str) -> Result<Program> {
+        self.start_controller_with(Command::new(callgate), suffix).await
+    }
+
+    /// Like [`Cluster::start_controller`], with a command that becomes callgate with the arguments that are added to it.
+    pub async fn start_controller_with(&self, mut command: Command, suffix: &str) -> Result<Program> {
         let kubeconfig = self.kubeconfig_for(&self.controller_token(suffix).await?)?;
-        let mut command = Command::new(callgate);
         command
             .arg("controller")
             .arg(format!("--kubeconfig={}", kubeconfig.display()))

@@ -52,7 +52,16 @@ impl Output {
 impl Cluster {
     /// Starts a local Kubernetes, new and empty, and waits until it is ready (about four seconds).
     pub async fn start() -> Result<Self> {
-        let local = Local::start().await?;
+        Self::start_local(false).await
+    }
+
+    /// Like [`Cluster::start`], with an audit log of what service accounts ask for: [`Cluster::audited`].
+    pub async fn start_audited() -> Result<Self> {
+        Self::start_local(true).await
+    }
+
+    async fn start_local(audited: bool) -> Result<Self> {
+        let local = Local::start(audited).await?;
         let admin = local.kubeconfig();
         Ok(Self::new(ControlPlane::Local(Box::new(local)), admin))
     }

@@ -21,6 +21,7 @@
 //! What it may know: Kubernetes, the manifests in `deploy/`, and the command line of `callgate`. Nothing of
 //! the library.
 
+mod audit;
 mod callgate;
 mod cluster;
 mod install;
@@ -35,6 +36,7 @@ mod scratch;
 mod tools;
 mod wait;
 
+pub use self::audit::Audited;
 pub use self::callgate::Program;
 pub use self::cluster::{Cluster, Output};
 pub use self::local::free_port;

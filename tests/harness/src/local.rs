@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::wait::eventually;
-use crate::{kubeconfig, private, tools};
+use crate::{audit, kubeconfig, private, tools};
 
 /// Below the range that the kernel takes outgoing connections' ports from, so that only another such cluster can take
 /// the port while the API server is down.
@@ -26,11 +26,12 @@ pub(crate) struct Local {
     directory: Scratch,
     admin_token: String,
     port: u16,
+    audited: bool,
 }
 
 impl Local {
-    /// Starts both and waits until the API server is ready.
-    pub(crate) async fn start() -> Result<Self> {
+    /// Starts both and waits until the API server is ready; if `audited`, it keeps an audit log.
+    pub(crate) async fn start(audited: bool) -> Result<Self> {
         let directory = Scratch::new("callgate-kubernetes-")?;
         let path = directory.path();
         let admin_token = private::token()?;
@@ -43,6 +44,7 @@ impl Local {
             directory,
             admin_token,
             port: 0,
+            audited,
         };
         let mut attempts = 0;
         loop {
@@ -83,7 +85,7 @@ impl Local {
         if self.apiserver.is_some() {
             bail!("the API server runs already");
         }
-        let mut apiserver = start_apiserver(self.directory(), self.port)?;
+        let mut apiserver = start_apiserver(self.directory(), self.port, self.audited)?;
         let certificate = self.directory().join("pki/apiserver.crt");
         eventually("kube-apiserver to write its certificate", async || {
             if let Err(error) = apiserver.running() {
@@ -152,7 +154,7 @@ fn start_etcd(directory: &Path) -> Result<Process> {
     Process::start("etcd", &command, &directory.join("etcd.log"))
 }
 
-fn start_apiserver(directory: &Path, port: u16) -> Result<Process> {
+fn start_apiserver(directory: &Path, port: u16, audited: bool) -> Result<Process> {
     let mut command = Command::new(tools::program("kube-apiserver")?);
     // The key of the certificate it signs itself also signs its tokens: one key less to make.
     let key = directory.join("pki/apiserver.key");
@@ -176,6 +178,9 @@ fn start_apiserver(directory: &Path, port: u16) -> Result<Process> {
         .arg("--authorization-mode=Node,RBAC")
         .arg("--service-cluster-ip-range=10.0.0.0/24")
         .arg("--allow-privileged");
+    if audited {
+        audit::enable(&mut command, directory)?;
+    }
     Process::start("kube-apiserver", &command, &directory.join("kube-apiserver.log"))
 }
 
