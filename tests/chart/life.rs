@@ -346,7 +346,10 @@ async fn a_controller_passes_restricted_and_an_agent_lacks_one_volume_for_baseli
     refused(
         "an agent under restricted",
         &create_pod(&cluster, "strict", &agent).await?,
-        r#"violates PodSecurity "restricted:latest""#,
+        // The directory and its owner, and nothing else: no capability, no privilege escalation, a seccomp profile.
+        "violates PodSecurity \"restricted:latest\": restricted volume types (volume \"seccomp\" uses restricted volume \
+         type \"hostPath\"), runAsNonRoot != true (pod or container \"agent\" must set \
+         securityContext.runAsNonRoot=true), runAsUser=0 (container \"agent\" must not set runAsUser=0)\n",
     )?;
 
     let label = async |level: &str| {
