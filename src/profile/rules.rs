@@ -19,7 +19,7 @@ mod risk;
 mod shape;
 
 use super::finding::{AcceptedBy, Affected, Class, Code, FieldPath, Finding};
-use super::model::{Action, Profile, ProfileSpec, Rule as Entry};
+use super::model::{Action, Errno, Profile, ProfileSpec, Rule as Entry};
 pub use architectures::{foreign_to, proven_elsewhere, unproven_architecture};
 #[cfg(test)]
 pub(crate) use arguments::multiplexer;
@@ -234,6 +234,22 @@ fn entries(profile: &Profile) -> impl Iterator<Item = (FieldPath, &Entry)> {
         .iter()
         .enumerate()
         .map(|(index, entry)| (field("syscalls").index(index), entry))
+}
+
+/// Every entry that runtimes do not leave out: those whose answer is not the default one.
+fn effective(profile: &Profile) -> impl Iterator<Item = (FieldPath, &Entry)> {
+    let answer = |action: Action, errno: Option<Errno>| {
+        let errno = action
+            .takes_errno()
+            .then(|| errno.map_or(DEFAULT_ERRNO, Errno::get));
+        let action = match action {
+            Action::Kill => Action::KillThread,
+            other => other,
+        };
+        (action, errno)
+    };
+    let default = answer(profile.default_action, profile.default_errno_ret);
+    entries(profile).filter(move |(_, entry)| answer(entry.action, entry.errno_ret) != default)
 }
 
 fn notifies(profile: &Profile) -> bool {

@@ -2,6 +2,7 @@
 
 use super::super::finding::{Affected, Code, Finding, Software, Version};
 use super::super::model::{Architecture, Profile, ProfileSpec};
+use super::arguments::{is_call, is_multiplexed};
 use super::{Doc, Example, Found, Rule, allows, distinct, field};
 
 pub(super) const MIXED_ENDIANNESS: Rule = Rule {
@@ -160,6 +161,23 @@ fn are_related(one: Architecture, other: Architecture) -> bool {
         .any(|family| family.contains(&one) && family.contains(&other))
 }
 
+/// Whether a filter of the profile can meet a call of this name: some architecture in it has the call. libseccomp adds that
+/// of the node, which is the 64-bit one of a family that is listed, or any where none is.
+pub(super) fn can_be_made(profile: &Profile, name: &str) -> bool {
+    let listed = &profile.architectures;
+    let families = || {
+        FAMILIES
+            .iter()
+            .filter(|family| family.iter().any(|one| listed.contains(one)))
+    };
+    let natives = families().filter_map(|family| family.first());
+    listed.is_empty()
+        || listed
+            .iter()
+            .chain(natives)
+            .any(|one| is_call(name, *one) || is_multiplexed(name, *one))
+}
+
 pub(super) const NATIVE_NOT_LISTED: Rule = Rule {
     code: Code::NativeNotListed,
     check: native_not_listed,
@@ -224,8 +242,8 @@ pub fn foreign_to(native: Architecture, spec: &ProfileSpec) -> Option<Finding> {
     ))
 }
 
-/// Why no machine with this native architecture can prove the profile, nor has to: libseccomp makes no filter there for
-/// the only nodes that it is for, which are of the other byte order.
+/// Why a machine with this native architecture does not prove the profile, nor has to: the only nodes that it is for are of
+/// the other byte order, and a filter made as runtimes make it here would hold both.
 #[must_use]
 pub fn proven_elsewhere(native: Architecture, spec: &ProfileSpec) -> Option<String> {
     let is_other = |one: &Architecture| one.is_big_endian() != native.is_big_endian();
@@ -234,8 +252,8 @@ pub fn proven_elsewhere(native: Architecture, spec: &ProfileSpec) -> Option<Stri
     let is_for_them = listed.iter().any(|one| one.node_label() == Some(label));
     (is_for_them && listed.iter().all(is_other)).then(|| {
         format!(
-            "the profile is for {label} nodes alone (nodeSelector), whose byte order is not this machine's: libseccomp \
-             can compile it there only, so only their agents prove it"
+            "the profile is for {label} nodes alone (nodeSelector), whose byte order is not this machine's: it is \
+             not proven here, and the agents of those nodes prove it"
         )
     })
 }

@@ -4,6 +4,9 @@
 //! Of calls that profiles put conditions on, not of all. Source: the `SYSCALL_DEFINE` of each call in Linux 6.18, and
 //! section 2 of the manual pages.
 
+use super::super::model::Architecture;
+use super::super::syscalls;
+
 /// Arguments of a 32-bit type, such as `int`, and descriptors, which are cut to one: the kernel does not look at the upper
 /// half of the register.
 const NARROW: [(&str, &[u8]); 86] = [
@@ -235,10 +238,19 @@ pub(crate) fn multiplexer(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether an architecture has this call, with a number of its own.
+pub(super) fn is_call(name: &str, architecture: Architecture) -> bool {
+    syscalls::lookup(name).is_some_and(|call| call.number(architecture).is_some())
+}
+
+/// Whether programs of an architecture can make this call through a multiplexer.
+pub(super) fn is_multiplexed(name: &str, architecture: Architecture) -> bool {
+    multiplexer(name).is_some_and(|through| is_call(through, architecture))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::syscalls;
 
     #[test]
     fn the_tables_name_system_calls_once_and_arguments_that_exist() {

@@ -1,16 +1,16 @@
 //! Conditions on arguments. What several conditions mean together, across entries, is not seen here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::super::finding::{Affected, Code, FieldPath, Software, Version};
-use super::super::model::{Condition, Operator, Profile};
+use super::super::model::{Architecture, Condition, Operator, Profile};
 use super::super::syscalls;
-use super::arguments::{is_narrow, is_pointer, multiplexer};
-use super::{Doc, Entry, Example, Found, Rule, allows, denies, entries};
+use super::arguments::{is_call, is_multiplexed, is_narrow, is_pointer, multiplexer};
+use super::{Doc, Entry, Example, Found, Rule, allows, denies, effective};
 
-/// Every condition, with its path and its entry.
+/// Every condition that a runtime reads, with its path and its entry.
 fn conditions(profile: &Profile) -> impl Iterator<Item = (FieldPath, &Entry, &Condition)> {
-    entries(profile).flat_map(|(path, entry)| {
+    effective(profile).flat_map(|(path, entry)| {
         let list = path.key("args");
         let conditions = entry.args.iter().enumerate();
         conditions.map(move |(index, condition)| (list.index(index), entry, condition))
@@ -25,8 +25,10 @@ pub(super) const REPEATED_ARGUMENT: Rule = Rule {
               such an entry a rule of its own, those on other arguments included.",
         evidence: "libseccomp takes one condition on each argument. Seen on runc \
                    (https://github.com/opencontainers/runc/issues/2735), crun and youki.",
-        cure: "Write one entry for each condition if OR is meant. For a range, give the calls outside it the other \
-               action, in an entry for each end.",
+        cure: "If OR is meant, write an entry for each condition. Entries are alternatives as well, so two of them are no \
+               range. What is in a range can only get the default action: then give what is outside the other one, in \
+               an entry for each end. To give another action to what is in it, write an entry for each value with \
+               SCMP_CMP_EQ, or for each block of values with SCMP_CMP_MASKED_EQ.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 5}]}]}"#,
             refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_GE", "value": 1}, {"index": 0, "op": "SCMP_CMP_LE", "value": 9}]}]}"#,
@@ -35,21 +37,27 @@ pub(super) const REPEATED_ARGUMENT: Rule = Rule {
 };
 
 fn repeated_argument(profile: &Profile, found: &mut Found) {
-    for (path, entry) in entries(profile) {
-        let mut seen = BTreeSet::new();
-        for (index, condition) in entry.args.iter().enumerate() {
-            if !seen.insert(condition.index) {
-                found.add(|| {
-                    let message = format!(
-                        "a second condition on argument {}: runtimes apply the conditions of such an entry as OR, not \
-                         AND; write one entry for each, or one condition",
-                        condition.index
-                    );
-                    (path.key("args").index(index), message)
-                });
-            }
+    for (path, entry) in effective(profile) {
+        for (index, condition) in repeated(entry) {
+            found.add(|| {
+                let message = format!(
+                    "a second condition on argument {}: runtimes apply the conditions of such an entry as OR, not AND, \
+                     and entries are OR as well; for a range write an entry for each value with SCMP_CMP_EQ, or for \
+                     each block with SCMP_CMP_MASKED_EQ; by its two ends only a range can be written that gets the \
+                     default action: an entry for what is below it, and one for what is above",
+                    condition.index
+                );
+                (path.key("args").index(index), message)
+            });
         }
     }
+}
+
+/// The conditions of an entry on arguments that an earlier one is on.
+fn repeated(entry: &Entry) -> impl Iterator<Item = (usize, &Condition)> {
+    let mut seen = BTreeSet::new();
+    let conditions = entry.args.iter().enumerate();
+    conditions.filter(move |(_, condition)| !seen.insert(condition.index))
 }
 
 pub(super) const BITS_OUTSIDE_MASK: Rule = Rule {
@@ -120,29 +128,53 @@ fn is_changed_by_cutting(condition: &Condition) -> bool {
 }
 
 fn value_cut(profile: &Profile, found: &mut Found) {
-    let narrow = profile
-        .architectures
-        .iter()
-        .find(|architecture| architecture.compares_32_bits());
-    let Some(narrow) = narrow else {
-        return;
-    };
-    for (path, _, condition) in conditions(profile) {
-        if is_changed_by_cutting(condition) {
+    // Where an entry answers a call without a condition, libseccomp keeps that one alone.
+    let unconditional = effective(profile).filter(|(_, entry)| entry.args.is_empty());
+    let answered: HashSet<&str> = unconditional
+        .flat_map(|(_, entry)| &entry.names)
+        .map(String::as_str)
+        .collect();
+    for (path, entry, condition) in conditions(profile) {
+        if !is_changed_by_cutting(condition) {
+            continue;
+        }
+        if let Some((name, narrow)) = cut_on(profile, entry, condition, &answered) {
             found.add(|| {
                 let (key, value) = match condition.op {
                     Operator::MaskedEqual => ("valueTwo", datum(condition)),
                     _ => ("value", condition.value),
                 };
                 let message = format!(
-                    "{value:#x} has more than 32 bits, and for {narrow} libseccomp compares with {:#x}: write a value \
-                     below 0x100000000, or leave that architecture out",
+                    "{value:#x} has more than 32 bits, and for {name} on {narrow} libseccomp compares with {:#x}: write \
+                     a value below 0x100000000, or leave that architecture out",
                     value & u64::from(u32::MAX)
                 );
                 (path.key(key), message)
             });
         }
     }
+}
+
+/// A call of an entry, and an architecture of 32 bits that has it.
+fn cut_on<'a>(
+    profile: &Profile,
+    entry: &'a Entry,
+    condition: &Condition,
+    answered: &HashSet<&str>,
+) -> Option<(&'a str, Architecture)> {
+    let narrow = || profile.architectures.iter().filter(|one| one.compares_32_bits());
+    let mut names = entry
+        .names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !answered.contains(name));
+    names.find_map(|name| {
+        let is_cut = |one: &&Architecture| {
+            // Argument 0 of a multiplexer is the number of the call.
+            is_call(name, **one) || condition.index > 0 && is_multiplexed(name, **one)
+        };
+        narrow().find(is_cut).map(|one| (name, *one))
+    })
 }
 
 pub(super) const MASKED_EQ_YOUKI: Rule = Rule {
@@ -200,8 +232,8 @@ pub(super) const SEVERAL_ON_OLD_YOUKI: Rule = Rule {
 
 fn several_on_old_youki(profile: &Profile, found: &mut Found) {
     const YOUKI: &[Affected] = &[Affected::before(Software::Youki, Version::new(0, 7, 0))];
-    for (path, entry) in entries(profile) {
-        if entry.args.len() > 1 {
+    for (path, entry) in effective(profile) {
+        if entry.args.len() > 1 && repeated(entry).next().is_none() {
             let message = "all conditions must hold, and for youki before 0.7 any one of them is enough; accept it if no \
                            node runs that";
             found.add_for(YOUKI, || (path.key("args"), message.to_owned()));
@@ -351,7 +383,7 @@ pub(super) const MULTIPLEXED_CALL: Rule = Rule {
 };
 
 fn multiplexed_call(profile: &Profile, found: &mut Found) {
-    for (path, entry) in entries(profile).filter(|(_, entry)| !entry.args.is_empty()) {
+    for (path, entry) in effective(profile).filter(|(_, entry)| !entry.args.is_empty()) {
         let way = |name: &String| {
             let through = syscalls::lookup(multiplexer(name)?)?;
             let on = profile

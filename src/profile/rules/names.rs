@@ -8,6 +8,7 @@ use super::super::model::{Action, Architecture, Profile};
 use super::super::similar::did_you_mean;
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
 use super::actions::errno_of;
+use super::architectures::can_be_made;
 use super::{Doc, Example, Found, Rule, denies, entries, field, listed};
 
 pub(super) const UNKNOWN: Rule = Rule {
@@ -52,7 +53,7 @@ pub(super) const NEWER: Rule = Rule {
     doc: Doc {
         why: "Where the libseccomp of a runtime does not know the name, the runtime leaves it out without a word, and \
               the call gets the default action.",
-        evidence: "The tables of libseccomp 2.5.2 (Red Hat's Linux 8 and 9) to 2.6.1. What a runtime was built with, \
+        evidence: "The tables of libseccomp 2.5.2 (Red Hat's Linux 8 and 9) to 2.6.1. 2.5.6 has those of 2.6.0, but for three. What a runtime was built with, \
                    `runc --version` and `crun --version` say; distributions sometimes add names to older releases.",
         cure: "Update libseccomp on the nodes that have an older one. Accept the finding if no node has, or if the default \
                action will do there.",
@@ -74,8 +75,8 @@ macro_rules! releases {
 }
 
 /// The releases after [`COMMON_LIBSECCOMP`] that brought names.
-pub(super) const RELEASES: [(Version, &[Affected]); 5] =
-    releases!(2 . 5 . 3  2 . 5 . 4  2 . 5 . 5  2 . 6 . 0  2 . 6 . 1);
+pub(super) const RELEASES: [(Version, &[Affected]); 6] =
+    releases!(2 . 5 . 3  2 . 5 . 4  2 . 5 . 5  2 . 5 . 6  2 . 6 . 0  2 . 6 . 1);
 
 /// Once for each release, at the first of its names.
 fn newer(profile: &Profile, found: &mut Found) {
@@ -86,6 +87,7 @@ fn newer(profile: &Profile, found: &mut Found) {
             if let Some(call) = syscalls::lookup(name)
                 && let Some(since) = call.libseccomp
                 && since > COMMON_LIBSECCOMP
+                && can_be_made(profile, name)
                 && seen.insert(call.name)
             {
                 newer.push((since, path.key("names").index(index), call.name));
@@ -181,9 +183,26 @@ fn no_clone3_answer(profile: &Profile, found: &mut Found) {
         let number = syscalls::lookup(name).and_then(|call| call.number(Architecture::Aarch64));
         number.is_some_and(|number| number > CLONE3)
     };
-    let on_runc = match names().find(is_newer) {
-        Some(name) => format!("also on runc, because the profile names {name}, which is newer"),
-        None => "but for runc, which answers ENOSYS as long as the profile names nothing newer".to_owned(),
+    // runc before 1.1.15 answers so only where its own architecture is listed.
+    const WITHOUT_STUB: &[Affected] = &[
+        Affected::always(Software::Crun),
+        Affected::always(Software::Youki),
+        Affected::before(Software::Runc, Version::new(1, 1, 15)),
+    ];
+    let (affects, on_runc) = match names().find(is_newer) {
+        Some(name) => (
+            &[][..],
+            format!("also on runc, because the profile names {name}, which is newer"),
+        ),
+        None if profile.architectures.is_empty() => (
+            WITHOUT_STUB,
+            "but for runc since 1.1.15, which answers ENOSYS as long as the profile names nothing newer"
+                .to_owned(),
+        ),
+        None => (
+            &WITHOUT_STUB[..2],
+            "but for runc, which answers ENOSYS as long as the profile names nothing newer".to_owned(),
+        ),
     };
     let cure = match profile.default_action {
         Action::Errno => "write defaultErrnoRet 38, or give clone3 SCMP_ACT_ERRNO with errnoRet 38",
@@ -192,5 +211,5 @@ fn no_clone3_answer(profile: &Profile, found: &mut Found) {
     let message = format!(
         "clone3 gets the default action, {on_runc}: programs with glibc 2.34 or newer cannot start threads; {cure}"
     );
-    found.add(|| (field("syscalls"), message));
+    found.add_for(affects, || (field("syscalls"), message));
 }

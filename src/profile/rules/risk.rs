@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use super::super::finding::Code;
 use super::super::model::Profile;
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
+use super::architectures::can_be_made;
 use super::{Doc, Example, FieldPath, Found, Rule, allows, denies, entries, field, listed};
 use crate::text::count;
 
@@ -154,7 +155,9 @@ fn risky_syscall(profile: &Profile, found: &mut Found) {
         }
         for (index, name) in entry.names.iter().enumerate() {
             let is_of = |group: &Group| group.names.contains(&name.as_str());
-            if let Some(group) = GROUPS.iter().position(is_of) {
+            if let Some(group) = GROUPS.iter().position(is_of)
+                && can_be_made(profile, name)
+            {
                 opened[group]
                     .get_or_insert_with(|| (path.key("names").index(index), BTreeSet::new()))
                     .1

@@ -402,7 +402,7 @@ fn newer_names_are_told_once_for_each_release_at_the_first() {
         ((2, 5, 3), "syscalls[2].names[3]", "process_mrelease"),
         ((2, 5, 4), "syscalls[2].names[2]", "futex_waitv"),
         ((2, 5, 5), "syscalls[1].names[2]", "cachestat"),
-        ((2, 6, 0), "syscalls[1].names[1]", "mseal, listmount"),
+        ((2, 5, 6), "syscalls[1].names[1]", "mseal, listmount"),
         ((2, 6, 1), "syscalls[2].names[1]", "listns"),
     ];
     let expected = expected.map(|((major, minor, micro), place, names)| {
@@ -413,6 +413,32 @@ fn newer_names_are_told_once_for_each_release_at_the_first() {
         )
     });
     assert_eq!(of_code, expected);
+}
+
+#[test]
+fn a_call_that_no_listed_architecture_has_is_neither_newer_nor_risky() {
+    use Architecture::{Aarch64, Riscv64, X32, X86, X86_64};
+    let told = |code, name: &str, listed: &[Architecture]| {
+        let mut profile = good();
+        profile.architectures = listed.to_vec();
+        profile.syscalls[0].names.push(name.to_owned());
+        places(&profile, code).len()
+    };
+    for (code, name, listed, count) in [
+        (Code::NewerSyscall, "riscv_hwprobe", &[X86_64][..], 0),
+        (Code::NewerSyscall, "riscv_hwprobe", &[X86_64, Riscv64], 1),
+        (Code::NewerSyscall, "riscv_hwprobe", &[], 1),
+        (Code::NewerSyscall, "uretprobe", &[Aarch64], 0),
+        (Code::NewerSyscall, "uretprobe", &[X86_64], 1),
+        // The node's own is in the filter all the same.
+        (Code::NewerSyscall, "uretprobe", &[X32], 1),
+        (Code::RiskySyscall, "vm86", &[X86_64], 0),
+        (Code::RiskySyscall, "vm86", &[X86_64, X86], 1),
+        (Code::RiskySyscall, "iopl", &[Aarch64], 0),
+        (Code::RiskySyscall, "iopl", &[], 1),
+    ] {
+        assert_eq!(told(code, name, listed), count, "{name} {listed:?}");
+    }
 }
 
 #[test]
@@ -868,6 +894,14 @@ const OTHER_CURES: &[(Code, &str)] = &[
     (
         Code::NoClone3Answer,
         r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve", "mseal"], "action": "SCMP_ACT_ALLOW"}, {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#,
+    ),
+    (
+        Code::RepeatedArgument,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_LT", "value": 10}]}, {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_GT", "value": 20}]}]}"#,
+    ),
+    (
+        Code::RepeatedArgument,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 1}]}, {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 4294967294, "valueTwo": 2}]}]}"#,
     ),
     (
         Code::NativeOnly,

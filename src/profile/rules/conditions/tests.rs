@@ -167,6 +167,89 @@ fn a_wide_value_is_told_where_an_architecture_compares_32_bits() {
 }
 
 #[test]
+fn a_wide_value_is_told_where_the_call_gets_it_and_nowhere_else() {
+    use Architecture::{S390, S390X, X32, X86, X86_64};
+    let at = |index| Condition {
+        index,
+        ..condition(Operator::Equal, WIDE + 8, None)
+    };
+    let told = |name: &str, index, listed: &[Architecture]| {
+        let mut profile = profile(Action::Allow, Action::Errno, name, vec![at(index)]);
+        profile.syscalls[0].names.remove(0);
+        profile.architectures = listed.to_vec();
+        let found = VALUE_CUT.findings(&profile);
+        let all = |profile: &Profile| VALUE_CUT.findings(profile).len();
+        // Covered, or with the answer of the default.
+        profile.syscalls.push(Entry {
+            args: Vec::new(),
+            ..profile.syscalls[0].clone()
+        });
+        assert_eq!(all(&profile), 0, "{name}");
+        profile.syscalls.truncate(1);
+        profile.syscalls[0].action = Action::Allow;
+        assert_eq!(all(&profile), 0, "{name}");
+        found.into_iter().next().map(|finding| finding.message)
+    };
+    // X86 has fstatat64.
+    assert_eq!(told("newfstatat", 3, &[X86_64, X86]), None);
+    let message = told("newfstatat", 3, &[X86_64, X86, X32]).unwrap();
+    assert!(message.contains("for newfstatat on SCMP_ARCH_X32"), "{message}");
+    // semop goes through ipc there, whose argument 0 is no argument of it.
+    assert_eq!(told("semop", 0, &[X86_64, X86]), None);
+    assert!(told("semop", 2, &[X86_64, X86]).is_some());
+    assert!(told("socket", 0, &[X86_64, X86]).is_some());
+    assert!(told("lseek", 1, &[S390X, S390]).is_some());
+}
+
+#[test]
+fn of_an_entry_that_runtimes_leave_out_no_condition_is_told() {
+    let at = |index, value_two| Condition {
+        index,
+        ..condition(Operator::MaskedEqual, 2, Some(value_two))
+    };
+    let rules = [
+        REPEATED_ARGUMENT,
+        BITS_OUTSIDE_MASK,
+        MASKED_EQ_YOUKI,
+        SEVERAL_ON_OLD_YOUKI,
+    ];
+    let told = |profile: &Profile| rules.each_ref().map(|rule| rule.findings(profile).len());
+    let of = |args: Vec<Condition>| profile(Action::Errno, Action::Errno, "socket", args);
+    let mut twice = of(vec![at(0, 1), at(0, 2)]);
+    let mut several = of(vec![at(0, 2), at(1, 2)]);
+    for profile in [&mut twice, &mut several] {
+        assert_eq!(told(profile), [0; 4]);
+        // EPERM is what is not written.
+        profile.syscalls[0].errno_ret = crate::profile::model::Errno::new(1);
+        assert_eq!(told(profile), [0; 4]);
+        profile.syscalls[0].errno_ret = crate::profile::model::Errno::new(2);
+    }
+    // What is told of the second condition is enough.
+    assert_eq!(told(&twice), [1, 1, 1, 0]);
+    assert_eq!(told(&several), [0, 0, 0, 1]);
+    let mut killed = profile(Action::Kill, Action::KillThread, "socket", vec![at(0, 1)]);
+    assert_eq!(told(&killed), [0; 4]);
+    killed.syscalls[0].action = Action::KillProcess;
+    assert_eq!(told(&killed), [0, 1, 1, 0]);
+}
+
+#[test]
+fn no_cure_of_a_range_is_one_of_two_entries_that_hold_for_everything() {
+    let twice = ["SCMP_CMP_GE", "SCMP_CMP_LE"].map(|op| condition(op.parse().unwrap(), 5, None));
+    let findings = REPEATED_ARGUMENT.findings(&profile(Action::Allow, Action::Errno, "socket", twice.into()));
+    let message = &findings[0].message;
+    for part in [
+        "entries are OR as well",
+        "SCMP_CMP_EQ",
+        "SCMP_CMP_MASKED_EQ",
+        "gets the default action",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("one entry for each,"), "{message}");
+}
+
+#[test]
 fn youki_swaps_what_is_not_alike() {
     for (mask, datum, said) in [
         (0x7e02_0000, None, Some("always holds")),

@@ -41,6 +41,14 @@ fn with_conditions(conditions: &[(u8, Operator, u64)]) -> Profile {
     profile
 }
 
+fn without_errno(architectures: &[Architecture]) -> Profile {
+    Profile {
+        default_errno_ret: None,
+        architectures: architectures.to_vec(),
+        ..good()
+    }
+}
+
 fn table() -> Vec<Row> {
     const RUNC_1_2: &[&str] = &["runc before 1.2"];
     const RUNC: &[&str] = &["runc"];
@@ -68,7 +76,8 @@ fn table() -> Vec<Row> {
         syscall("process_mrelease", &["libseccomp before 2.5.3"]),
         syscall("futex_waitv", &["libseccomp before 2.5.4"]),
         syscall("cachestat", &["libseccomp before 2.5.5"]),
-        syscall("mseal", &["libseccomp before 2.6"]),
+        syscall("mseal", &["libseccomp before 2.5.6"]),
+        syscall("atomic_barrier", &["libseccomp before 2.6"]),
         syscall("listns", &["libseccomp before 2.6.1"]),
         // `archs` in runc's libcontainer/seccomp/config.go; tried on runc 1.1.5 and 1.5, with libseccomp 2.5.4 and 2.6.1.
         architecture(Architecture::Riscv64, RUNC_1_2),
@@ -110,6 +119,17 @@ fn table() -> Vec<Row> {
         ),
         // Tried on youki 0.7.0, which starts nothing; runc and crun do.
         row(Code::NotifyNewerSyscall, notified(&["listmount"]), &["youki"]),
+        // runc answers ENOSYS in its stub, since 1.1.15 also where no architecture is listed.
+        row(
+            Code::NoClone3Answer,
+            without_errno(&[]),
+            &["crun", "youki", "runc before 1.1.15"],
+        ),
+        row(
+            Code::NoClone3Answer,
+            without_errno(&[Architecture::X86_64]),
+            &["crun", "youki"],
+        ),
         // crun's cache came with 1.7, and is in 1.29.1.
         row(Code::CrunErrnoCache, with_errno, &["crun from 1.7"]),
     ]
@@ -139,7 +159,9 @@ fn every_rule_that_names_somebody_and_each_value_that_it_does_so_for_is_in_the_t
     for rule in RULES {
         let findings = rule.findings(&json(rule.doc.example.as_ref().unwrap().refused));
         let names_somebody = findings.iter().any(|finding| !finding.affects.is_empty());
-        assert_eq!(rows(rule.code).next().is_some(), names_somebody, "{}", rule.code);
+        // That one holds for everyone in its example, which names something newer.
+        let is_in_table = rows(rule.code).next().is_some() && rule.code != Code::NoClone3Answer;
+        assert_eq!(is_in_table, names_somebody, "{}", rule.code);
     }
     for flag in Flag::ALL {
         assert!(
