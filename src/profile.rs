@@ -47,7 +47,9 @@ pub(crate) use finding::quoted;
 pub(crate) use parse::{
     Dialect, OCI_ENTRY, OCI_PROFILE, Report, nearest, read_architecture, read_spec_into, unknown_key,
 };
-pub use rules::{explain, foreign_to, listener_allowed, proven_elsewhere, reference, unproven_architecture};
+pub use rules::{
+    absent_from, explain, foreign_to, listener_allowed, proven_elsewhere, reference, unproven_architecture,
+};
 pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 
 /// Reads the `spec` of an object as the API server gave it. Field paths begin with `spec`.

@@ -15,8 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::filter::{Costliest, costliest, libseccomp_version, native};
 use crate::profile::{
     AcceptedBy, Affected, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile,
-    ProfileSpec, Software, SourceProfile, foreign_to, listener_allowed, parse_spec, proven_elsewhere, quoted,
-    syscalls, unproven_architecture,
+    ProfileSpec, Software, SourceProfile, absent_from, foreign_to, listener_allowed, parse_spec,
+    proven_elsewhere, quoted, syscalls, unproven_architecture,
 };
 use crate::{startability, testload};
 use cache::Cache;
@@ -210,7 +210,8 @@ impl Prover {
                     .chain(ignored(&unknown_names))
                     .chain(unproven(&spec.profile, &filters))
                     .chain(startability::nearly_too_large(&spec.profile, &filters))
-                    .chain(native().and_then(|native| foreign_to(native, &spec)));
+                    .chain(native().and_then(|native| foreign_to(native, &spec)))
+                    .chain(native().map_or_else(Vec::new, |native| absent_from(native, &spec)));
                 let judged = |finding| self.accept(spec.judge(finding));
                 findings.extend(proofs.map(|finding| judged(finding).under(&root)));
                 let findings = found.map(judged).under(&root).after(findings);

@@ -16,6 +16,7 @@ mod listener;
 mod names;
 mod reference;
 mod risk;
+mod selector;
 mod shape;
 
 use super::finding::{AcceptedBy, Affected, Class, Code, FieldPath, Finding};
@@ -24,6 +25,7 @@ pub use architectures::{foreign_to, proven_elsewhere, unproven_architecture};
 #[cfg(test)]
 pub(crate) use arguments::multiplexer;
 pub use listener::listener_allowed;
+pub use names::absent_from;
 pub use reference::{explain, reference};
 
 /// What runtimes take for an errno that is not written: EPERM.
@@ -81,6 +83,7 @@ const RULES: &[Rule] = &[
     conditions::SEVERAL_ON_OLD_YOUKI,
     listener::NOTIFY_NEWER_SYSCALL,
     actions::NO_EFFECT,
+    names::ABSENT,
     names::REPEATED_VALUE,
     errnos::ZERO,
     errnos::UNNAMED,
@@ -118,6 +121,7 @@ impl ProfileSpec {
         let mut findings: Vec<_> = findings
             .into_iter()
             .map(|finding| self.judge(finding))
+            .chain(selector::check(self).map(|finding| self.judge(finding)))
             .chain(acceptance(&self.accept_findings))
             .collect();
         findings.sort_by_key(Finding::class);

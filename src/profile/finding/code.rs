@@ -124,6 +124,10 @@ codes! {
 
     /// The profile changes nothing: all that it says is the default, and that is to let calls through.
     NoEffect = "no-effect", Lint, Author;
+    /// An entry that denies calls of which the architectures of the profile have none: it denies nothing.
+    AbsentSyscalls = "absent-syscalls", Lint, Author;
+    /// A `nodeSelector` for a processor that runs no program of the architectures that are listed, or that no node has.
+    NodeSelectorArchitecture = "node-selector-architecture", Lint, Author;
     /// A name, an architecture or a flag is listed twice.
     RepeatedValue = "repeated-value", Lint, Author;
     /// The errno 0: calls that are denied look as if they had succeeded.

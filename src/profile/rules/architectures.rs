@@ -2,7 +2,7 @@
 
 use super::super::finding::{Affected, Code, Finding, Software, Version};
 use super::super::model::{Architecture, Profile, ProfileSpec};
-use super::arguments::{is_call, is_multiplexed};
+use super::arguments::is_made_on;
 use super::{Doc, Example, Found, Rule, allows, distinct, field};
 
 pub(super) const MIXED_ENDIANNESS: Rule = Rule {
@@ -161,6 +161,14 @@ fn are_related(one: Architecture, other: Architecture) -> bool {
         .any(|family| family.contains(&one) && family.contains(&other))
 }
 
+/// Whether a node with this native architecture runs programs of another.
+pub(super) fn runs(native: Architecture, other: Architecture) -> bool {
+    native == other
+        || FAMILIES
+            .iter()
+            .any(|family| family.first() == Some(&native) && family.contains(&other))
+}
+
 /// Whether a filter of the profile can meet a call of this name: some architecture in it has the call. libseccomp adds that
 /// of the node, which is the 64-bit one of a family that is listed, or any where none is.
 pub(super) fn can_be_made(profile: &Profile, name: &str) -> bool {
@@ -171,11 +179,7 @@ pub(super) fn can_be_made(profile: &Profile, name: &str) -> bool {
             .filter(|family| family.iter().any(|one| listed.contains(one)))
     };
     let natives = families().filter_map(|family| family.first());
-    listed.is_empty()
-        || listed
-            .iter()
-            .chain(natives)
-            .any(|one| is_call(name, *one) || is_multiplexed(name, *one))
+    listed.is_empty() || listed.iter().chain(natives).any(|one| is_made_on(name, *one))
 }
 
 pub(super) const NATIVE_NOT_LISTED: Rule = Rule {
@@ -259,7 +263,7 @@ pub fn proven_elsewhere(native: Architecture, spec: &ProfileSpec) -> Option<Stri
 }
 
 /// The `kubernetes.io/arch` of the nodes that get it, where the author says.
-fn selected(spec: &ProfileSpec) -> Option<&str> {
+pub(super) fn selected(spec: &ProfileSpec) -> Option<&str> {
     spec.node_selector.get("kubernetes.io/arch").map(String::as_str)
 }
 

@@ -248,6 +248,11 @@ pub(super) fn is_multiplexed(name: &str, architecture: Architecture) -> bool {
     multiplexer(name).is_some_and(|through| is_call(through, architecture))
 }
 
+/// Whether programs of an architecture can make this call in any way.
+pub(super) fn is_made_on(name: &str, architecture: Architecture) -> bool {
+    is_call(name, architecture) || is_multiplexed(name, architecture)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::super::finding::{Affected, Code, FieldPath, Software, Version, quoted};
-use super::super::model::{Action, Architecture, Profile};
+use super::super::finding::{Affected, Code, FieldPath, Finding, Software, Version, quoted};
+use super::super::model::{Action, Architecture, Profile, ProfileSpec};
 use super::super::similar::did_you_mean;
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
 use super::actions::errno_of;
-use super::architectures::can_be_made;
-use super::{Doc, Example, Found, Rule, denies, entries, field, listed};
+use super::architectures::{can_be_made, selected};
+use super::arguments::is_made_on;
+use super::{Doc, Example, Found, Rule, allows, denies, entries, field, listed};
 
 pub(super) const UNKNOWN: Rule = Rule {
     code: Code::UnknownSyscall,
@@ -107,6 +108,71 @@ fn newer(profile: &Profile, found: &mut Found) {
                 (path.clone(), message)
             });
         }
+    }
+}
+
+pub(super) const ABSENT: Rule = Rule {
+    code: Code::AbsentSyscalls,
+    check: absent,
+    doc: Doc {
+        why: "The default action allows, and what the entry was to deny is done on these architectures with other calls.",
+        evidence: "The kernel's tables of system calls. Runtimes leave such names out, without a word. Told where an \
+                   architecture has none of an entry's names: of those that are listed, and of the node's own, by a \
+                   proof, where none is.",
+        cure: "Name the calls that the architecture has: 64-bit Arm, RISC-V and LoongArch have fchmodat and mknodat in place \
+               of chmod and mknod, and openat in place of open. Or list the architecture that is meant. Accept the finding \
+               if the entry is for others.",
+        example: Some(Example {
+            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_AARCH64"], "syscalls": [{"names": ["mknod", "mknodat"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_AARCH64"], "syscalls": [{"names": ["mknod"], "action": "SCMP_ACT_ERRNO"}]}"#,
+        }),
+    },
+};
+
+fn absent(profile: &Profile, found: &mut Found) {
+    if !profile.architectures.is_empty() {
+        absent_where(
+            profile,
+            |name| can_be_made(profile, name),
+            "no architecture that is listed has",
+            found,
+        );
+    }
+}
+
+/// The same for a profile that lists no architecture, on a machine with this native one, unless it is for other nodes; the
+/// field paths are relative to the profile.
+#[must_use]
+pub fn absent_from(native: Architecture, spec: &ProfileSpec) -> Vec<Finding> {
+    let mut found = Found::new(Code::AbsentSyscalls);
+    let label = selected(spec);
+    if spec.profile.architectures.is_empty() && (label.is_none() || label == native.node_label()) {
+        let nowhere = format!("{native}, which is this machine's, has none of");
+        let is_made = |name: &str| is_made_on(name, native);
+        absent_where(&spec.profile, is_made, &nowhere, &mut found);
+    }
+    found.finish()
+}
+
+/// Of what the default denies anyway nothing is lost, and a name that no call has is another rule's.
+fn absent_where(profile: &Profile, is_made: impl Fn(&str) -> bool, nowhere: &str, found: &mut Found) {
+    if !allows(profile.default_action) {
+        return;
+    }
+    let is_absent = |name: &String| syscalls::lookup(name).is_some() && !is_made(name);
+    for (path, entry) in entries(profile) {
+        if !denies(entry.action) || entry.names.is_empty() || !entry.names.iter().all(is_absent) {
+            continue;
+        }
+        found.add(|| {
+            let names: Vec<_> = entry.names.iter().map(String::as_str).collect();
+            let message = format!(
+                "{nowhere} {}: the entry denies nothing; name the calls that do this there, or list the \
+                 architecture that is meant",
+                listed(&names)
+            );
+            (path.key("names"), message)
+        });
     }
 }
 

@@ -158,6 +158,18 @@ const OTHERS: &[(Code, Doc)] = &[
         },
     ),
     (
+        Code::NodeSelectorArchitecture,
+        Doc {
+            why: "The profile is installed on nodes whose programs it was not written for, where libseccomp adds their own \
+                  architecture, or on none.",
+            evidence: "A kubelet labels its node with GOARCH, the name that Go has for the processor: amd64, and not \
+                       x86_64. Example: `kubernetes.io/arch: arm64` beside SCMP_ARCH_X86_64.",
+            cure: "Write the value of the nodes that the profile is for: 386, amd64, arm, arm64, loong64, ppc64le, riscv64 or \
+                   s390x. Or list their architecture.",
+            example: None,
+        },
+    ),
+    (
         Code::CannotStart,
         Doc {
             why: "A runtime loads the filter into its own process, and then still has to close descriptors and to \

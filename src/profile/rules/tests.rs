@@ -442,6 +442,58 @@ fn a_call_that_no_listed_architecture_has_is_neither_newer_nor_risky() {
 }
 
 #[test]
+fn a_deny_list_of_calls_that_the_architectures_do_not_have_is_told() {
+    use Architecture::{Aarch64, Riscv64, X32, X86, X86_64};
+    let denying = |names: &[&str], listed: &[Architecture]| Profile {
+        default_action: Action::Allow,
+        default_errno_ret: None,
+        architectures: listed.to_vec(),
+        syscalls: vec![entry(Action::Errno, names)],
+        ..good()
+    };
+    for (names, listed) in [
+        (&["riscv_flush_icache", "vm86"][..], &[X86_64][..]),
+        (&["chmod", "mknod"], &[Aarch64]),
+        (&["vm86"], &[X32]),
+    ] {
+        found(&denying(names, listed), Code::AbsentSyscalls, "syscalls[0].names");
+    }
+    for (names, listed) in [
+        (&["riscv_flush_icache", "vm86"][..], &[X86_64, X86][..]),
+        (&["chmod", "fchmodat"], &[Aarch64]),
+        (&["chmod"], &[Aarch64, X86_64]),
+        (&["chmod"], &[]),
+        // Through ipc, and by the node's own architecture.
+        (&["semop"], &[X86_64, X86]),
+        (&["umount2"], &[X86]),
+        // Told as unknown.
+        (&["chmod", "opne"], &[Aarch64]),
+        (&["riscv_flush_icache"], &[Riscv64]),
+    ] {
+        accepted(&denying(names, listed), Code::AbsentSyscalls);
+    }
+    // What is allowed, or denied by default, is lost to nobody.
+    let mut profile = denying(&["chmod"], &[Aarch64]);
+    profile.syscalls[0].action = Action::Log;
+    accepted(&profile, Code::AbsentSyscalls);
+    profile.default_action = Action::KillProcess;
+    profile.syscalls[0].action = Action::Errno;
+    accepted(&profile, Code::AbsentSyscalls);
+
+    let on = |native, names: &[&str], listed: &[Architecture], label: Option<&str>| {
+        let mut spec = spec(&denying(names, listed), &[]);
+        let labels = label.map(|label| ("kubernetes.io/arch".to_owned(), label.to_owned()));
+        spec.node_selector = labels.into_iter().collect();
+        absent_from(native, &spec).len()
+    };
+    assert_eq!(on(Aarch64, &["chmod"], &[], None), 1);
+    assert_eq!(on(Aarch64, &["chmod"], &[], Some("arm64")), 1);
+    assert_eq!(on(Aarch64, &["chmod"], &[], Some("amd64")), 0);
+    assert_eq!(on(X86_64, &["chmod"], &[], None), 0);
+    assert_eq!(on(Aarch64, &["chmod"], &[X86_64], None), 0);
+}
+
+#[test]
 fn every_release_that_brought_names_has_its_finding() {
     let releases: BTreeSet<_> = crate::profile::syscalls::all()
         .filter_map(|call| call.libseccomp)
