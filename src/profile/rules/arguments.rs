@@ -1,102 +1,15 @@
-//! What the kernel makes of arguments: the ones of which it reads 32 bits, the ones that are addresses, and the calls
+//! What the kernel makes of arguments: the ones of which it does not read all bits, the ones that are addresses, and the calls
 //! that 32-bit programs make through another.
 //!
 //! Of calls that profiles put conditions on, not of all. Source: the `SYSCALL_DEFINE` of each call in Linux 6.18, and
 //! section 2 of the manual pages.
 
+mod narrow;
+
 use super::super::model::Architecture;
 use super::super::syscalls;
 
-/// Arguments of a 32-bit type, such as `int`, and descriptors, which are cut to one: the kernel does not look at the upper
-/// half of the register.
-const NARROW: [(&str, &[u8]); 86] = [
-    ("accept4", &[0, 3]),
-    ("arch_prctl", &[0]),
-    ("bind", &[0, 2]),
-    ("bpf", &[0, 2]),
-    ("clock_adjtime", &[0]),
-    ("clock_gettime", &[0]),
-    ("clock_settime", &[0]),
-    ("close", &[0]),
-    ("close_range", &[0, 1, 2]),
-    ("connect", &[0, 2]),
-    ("dup", &[0]),
-    ("dup2", &[0, 1]),
-    ("dup3", &[0, 1, 2]),
-    ("epoll_ctl", &[0, 1, 2]),
-    ("execveat", &[0, 4]),
-    ("fallocate", &[0, 1]),
-    ("fanotify_init", &[0, 1]),
-    ("fchdir", &[0]),
-    ("fchmod", &[0, 1]),
-    ("fchown", &[0, 1, 2]),
-    ("fcntl", &[0, 1]),
-    ("fcntl64", &[0, 1]),
-    ("fdatasync", &[0]),
-    ("flock", &[0, 1]),
-    ("fsopen", &[1]),
-    ("fstat", &[0]),
-    ("fstatfs", &[0]),
-    ("fsync", &[0]),
-    ("ftruncate", &[0]),
-    ("futex", &[1, 2, 5]),
-    ("getdents64", &[0]),
-    ("getpriority", &[0, 1]),
-    ("getsockopt", &[0, 1, 2]),
-    ("ioctl", &[0, 1]),
-    ("io_uring_enter", &[0, 1, 2, 3]),
-    ("io_uring_register", &[0, 1, 3]),
-    ("io_uring_setup", &[0]),
-    ("keyctl", &[0]),
-    ("kill", &[0, 1]),
-    ("landlock_restrict_self", &[0, 1]),
-    ("listen", &[0, 1]),
-    ("lseek", &[0, 2]),
-    ("madvise", &[2]),
-    ("memfd_create", &[1]),
-    ("mlock2", &[2]),
-    ("modify_ldt", &[0]),
-    ("mount_setattr", &[0, 2]),
-    ("open", &[1]),
-    ("openat", &[0, 2]),
-    ("perf_event_open", &[1, 2, 3]),
-    ("personality", &[0]),
-    ("pidfd_getfd", &[0, 1, 2]),
-    ("pidfd_open", &[0, 1]),
-    ("pidfd_send_signal", &[0, 1, 3]),
-    ("prctl", &[0]),
-    ("pread64", &[0]),
-    ("preadv", &[0]),
-    ("pwrite64", &[0]),
-    ("pwritev", &[0]),
-    ("quotactl", &[0]),
-    ("read", &[0]),
-    ("readv", &[0]),
-    ("reboot", &[0, 1, 2]),
-    ("recvfrom", &[0, 3]),
-    ("recvmsg", &[0, 2]),
-    ("renameat2", &[0, 2, 4]),
-    ("rt_sigqueueinfo", &[0, 1]),
-    ("seccomp", &[0, 1]),
-    ("sendfile", &[0, 1]),
-    ("sendmsg", &[0, 2]),
-    ("sendto", &[0, 3, 5]),
-    ("setns", &[0, 1]),
-    ("setpriority", &[0, 1, 2]),
-    ("setsockopt", &[0, 1, 2, 4]),
-    ("shutdown", &[0, 1]),
-    ("socket", &[0, 1, 2]),
-    ("socketpair", &[0, 1, 2]),
-    ("statx", &[0, 2, 3]),
-    ("syslog", &[0, 2]),
-    ("tgkill", &[0, 1, 2]),
-    ("timer_create", &[0]),
-    ("tkill", &[0, 1]),
-    ("unlinkat", &[0, 2]),
-    ("userfaultfd", &[0]),
-    ("write", &[0]),
-    ("writev", &[0]),
-];
+pub(super) use narrow::bits_read;
 
 /// Arguments that are addresses.
 const POINTERS: [(&str, &[u8]); 70] = [
@@ -212,19 +125,10 @@ const IPC_CALLS: [&str; 12] = [
     "shmget",
 ];
 
-fn holds(table: &[(&str, &[u8])], name: &str, argument: u8) -> bool {
-    let arguments = table.iter().find(|(call, _)| *call == name);
-    arguments.is_some_and(|(_, arguments)| arguments.contains(&argument))
-}
-
-/// Whether the kernel reads 32 bits of this argument.
-pub(super) fn is_narrow(name: &str, argument: u8) -> bool {
-    holds(&NARROW, name, argument)
-}
-
 /// Whether this argument is an address.
 pub(super) fn is_pointer(name: &str, argument: u8) -> bool {
-    holds(&POINTERS, name, argument)
+    let arguments = POINTERS.iter().find(|(call, _)| *call == name);
+    arguments.is_some_and(|(_, arguments)| arguments.contains(&argument))
 }
 
 /// The call through which this one can be made as well, on architectures that have it.
@@ -259,29 +163,17 @@ mod tests {
 
     #[test]
     fn the_tables_name_system_calls_once_and_arguments_that_exist() {
-        for table in [&NARROW[..], &POINTERS[..]] {
-            let names: std::collections::BTreeSet<_> = table.iter().map(|(name, _)| name).collect();
-            assert_eq!(names.len(), table.len());
-            for (name, arguments) in table {
-                assert!(syscalls::lookup(name).is_some(), "{name}");
-                assert!(
-                    arguments.is_sorted() && arguments.iter().all(|argument| *argument < 6),
-                    "{name}"
-                );
-            }
+        let names: std::collections::BTreeSet<_> = POINTERS.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), POINTERS.len());
+        for (name, arguments) in POINTERS {
+            assert!(syscalls::lookup(name).is_some(), "{name}");
+            assert!(
+                arguments.is_sorted() && arguments.iter().all(|argument| *argument < 6),
+                "{name}"
+            );
         }
         for name in SOCKET_CALLS.iter().chain(&IPC_CALLS) {
             assert!(syscalls::lookup(name).is_some(), "{name}");
-        }
-    }
-
-    #[test]
-    fn no_argument_is_both_a_number_of_32_bits_and_an_address() {
-        for (name, arguments) in NARROW {
-            assert!(
-                !arguments.iter().any(|argument| is_pointer(name, *argument)),
-                "{name}"
-            );
         }
     }
 }

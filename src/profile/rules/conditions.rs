@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::super::finding::{Affected, Code, FieldPath, Software, Version};
 use super::super::model::{Architecture, Condition, Operator, Profile};
 use super::super::syscalls;
-use super::arguments::{is_call, is_multiplexed, is_narrow, is_pointer, multiplexer};
+use super::arguments::{bits_read, is_call, is_multiplexed, is_pointer, multiplexer};
 use super::{Doc, Entry, Example, Found, Rule, allows, denies, effective};
 
 /// Every condition that a runtime reads, with its path and its entry.
@@ -308,14 +308,15 @@ pub(super) const UPPER_HALF: Rule = Rule {
     code: Code::UpperHalf,
     check: upper_half,
     doc: Doc {
-        why: "The kernel reads 32 bits of such an argument and the filter 64. A program that sets an upper bit is past \
+        why: "The kernel reads 32 bits of such an argument, or 16 of a mode, and the filter 64. A program that sets an upper bit is past \
               the condition, and its call means the same as before. This is how CVE-2019-7303 got around a filter \
               against ioctl(TIOCSTI).",
         evidence: "Seen on x86-64, Linux 6.18: socket(0x100000001, …) is a call with another value than 1 for a \
                    filter, and makes a socket of family 1 all the same. So it is with descriptors: write(0x100000001, …) writes to \
-                   descriptor 1, and close, dup and readv take theirs alike.",
+                   descriptor 1, and close, dup and readv take theirs alike. Which arguments they are, the kernel's prototypes \
+                   say.",
         cure: "In an entry that denies, deny all from a value on with SCMP_CMP_GE or SCMP_CMP_GT, which upper bits cannot \
-               get around, or a single value with SCMP_CMP_MASKED_EQ and the mask 0xffffffff in value (youki reads \
+               get around, or a single value with SCMP_CMP_MASKED_EQ and the mask 0xffffffff in value, 0xffff for a mode (youki reads \
                that otherwise, which masked-eq-youki tells). In one that allows, list what is allowed with SCMP_CMP_EQ.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 4294967295, "valueTwo": 38}]}]}"#,
@@ -325,12 +326,12 @@ pub(super) const UPPER_HALF: Rule = Rule {
 };
 
 /// Whether upper bits take a call out of what is denied, or into what is allowed.
-fn is_passed_by_upper_bits(entry: &Entry, condition: &Condition) -> bool {
+fn is_passed_by_upper_bits(entry: &Entry, condition: &Condition, read: u64) -> bool {
     match condition.op {
         Operator::Equal | Operator::Less | Operator::LessOrEqual => denies(entry.action),
         Operator::NotEqual | Operator::Greater | Operator::GreaterOrEqual => allows(entry.action),
         // Bits outside the mask are ignored, as the kernel does.
-        Operator::MaskedEqual => denies(entry.action) && condition.value > u64::from(u32::MAX),
+        Operator::MaskedEqual => denies(entry.action) && condition.value > read,
     }
 }
 
@@ -340,18 +341,22 @@ fn upper_half(profile: &Profile, found: &mut Found) {
         if allows(entry.action) == allows(profile.default_action) {
             continue;
         }
-        let name = entry.names.iter().find(|name| is_narrow(name, condition.index));
-        if let Some(name) = name
-            && is_passed_by_upper_bits(entry, condition)
-        {
+        let passed = entry.names.iter().find_map(|name| {
+            let bits = bits_read(name, condition.index)?;
+            is_passed_by_upper_bits(entry, condition, (1 << bits) - 1).then_some((name, bits))
+        });
+        if let Some((name, bits)) = passed {
             found.add(|| {
                 let cure = if allows(entry.action) {
-                    "list what is allowed with SCMP_CMP_EQ"
+                    "list what is allowed with SCMP_CMP_EQ".to_owned()
                 } else {
-                    "write SCMP_CMP_MASKED_EQ with the mask 0xffffffff, or SCMP_CMP_GE to deny all from a value on"
+                    format!(
+                        "write SCMP_CMP_MASKED_EQ with the mask {:#x}, or SCMP_CMP_GE to deny all from a value on",
+                        (1_u64 << bits) - 1
+                    )
                 };
                 let message = format!(
-                    "the kernel reads 32 bits of argument {} of {name}, and the condition compares 64: a caller that \
+                    "the kernel reads {bits} bits of argument {} of {name}, and the condition compares 64: a caller that \
                      sets an upper bit gets around it; {cure}",
                     condition.index
                 );

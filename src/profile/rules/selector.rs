@@ -49,7 +49,7 @@ pub(super) fn check(spec: &ProfileSpec) -> Option<Finding> {
                 Some(value) => format!("write {value}, or list {native}"),
                 None => format!("list {native}"),
             };
-            format!("{label} nodes run no program of {first}, nor of any other that is listed: {cure}")
+            format!("{label} nodes run no program of an architecture that is listed: {cure}")
         }
     };
     let place = field("nodeSelector").key("kubernetes.io/arch");

@@ -334,6 +334,48 @@ fn upper_bits_are_told_where_they_get_around_an_answer() {
     }
     let wide = condition(Operator::MaskedEqual, u64::MAX, Some(38));
     assert_eq!(found(Action::Allow, Action::Errno, "socket", wide), 1);
+    let root = condition(Operator::Equal, 0, None);
+    for name in [
+        "setuid",
+        "setgid",
+        "setresuid",
+        "setfsuid",
+        "semget",
+        "msgget",
+        "prlimit64",
+    ] {
+        assert_eq!(
+            found(Action::Allow, Action::Errno, name, root.clone()),
+            1,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_cure_of_upper_bits_has_as_many_bits_as_the_kernel_reads() {
+    let set_uid = |op, value| Condition {
+        index: 1,
+        ..condition(op, value, Some(0o4755))
+    };
+    let told = |condition| {
+        let findings = UPPER_HALF.findings(&profile(Action::Allow, Action::Errno, "fchmod", vec![condition]));
+        findings.into_iter().next().map(|finding| finding.message)
+    };
+    let message = told(set_uid(Operator::Equal, 0o4755)).unwrap();
+    assert!(
+        message.starts_with("the kernel reads 16 bits of argument 1 of fchmod"),
+        "{message}"
+    );
+    assert!(message.contains("the mask 0xffff,"), "{message}");
+    // fchmod(fd, 0x10000 | 04755) sets 04755.
+    assert!(told(set_uid(Operator::MaskedEqual, 0xffff_ffff)).is_some());
+    assert_eq!(told(set_uid(Operator::MaskedEqual, 0xffff)), None);
+    let message = told(Condition {
+        index: 0,
+        ..condition(Operator::Equal, 1, None)
+    });
+    assert!(message.unwrap().contains("the mask 0xffffffff,"));
 }
 
 #[test]
