@@ -27,7 +27,7 @@ use call::Call;
 use condition::Width;
 use diagram::{Diagrams, Node};
 use program::{Key, boundaries};
-use reading::{Reading, show};
+use reading::{Reading, named, show};
 
 pub use diagram::TooComplex;
 pub use program::Unreadable;
@@ -129,11 +129,19 @@ impl<'a> Meaning<'a> {
             let default = self.diagrams.answer(self.default());
             for number in representatives(&boundaries, calls, numbers_of(reading.architecture)) {
                 let expected = reading.calls.get(&number).copied().unwrap_or(default);
-                let actual = reader.call(&mut self.diagrams, number)?;
+                let mentions = calls.calls.get(&number).map_or(&[][..], Vec::as_slice);
+                let actual = reader.call(&mut self.diagrams, number).map_err(|error| {
+                    match (error, mentions.first()) {
+                        (Unreadable::TooComplex(error), Some(mention)) => {
+                            let (name, field) = named(self.profile, mention);
+                            Unreadable::TooComplex(error.about(name, field))
+                        }
+                        (error, _) => error,
+                    }
+                })?;
                 let Some(arguments) = self.diagrams.difference(expected, actual) else {
                     continue;
                 };
-                let mentions = calls.calls.get(&number).map_or(&[][..], Vec::as_slice);
                 let entries: Vec<_> = mentions.iter().map(|mention| mention.entry).collect();
                 if findings.len() < MAX_MISCOMPILED && told.insert(entries) {
                     let answers = [expected, actual].map(|node| {

@@ -110,6 +110,27 @@ fn source_of(text: &str) -> SourceProfile {
 }
 
 #[tokio::test]
+async fn an_example_in_which_a_code_is_not_found_is_a_valid_profile() {
+    let bench = Bench::new(&["/run"]);
+    let mut proven = 0;
+    for code in Code::ALL {
+        let text = explain(*code);
+        let Some((_, example)) = text.split_once("Not found in:\n\n```json\n") else {
+            continue;
+        };
+        let (example, _) = example.split_once("\n```").unwrap();
+        let read = bench.prover.read_source(&source_of(example)).unwrap();
+        let Verdict::Valid(valid) = bench.prover.prove("team", read).await else {
+            panic!("{code}: {example}");
+        };
+        let found: Vec<_> = valid.findings.iter().map(|finding| finding.code).collect();
+        assert!(!found.contains(code), "{code}: {example}");
+        proven += 1;
+    }
+    assert!(proven > 40, "{proven}");
+}
+
+#[tokio::test]
 async fn a_valid_profile_comes_back_with_its_file_and_its_filter() {
     let bench = Bench::new(&[]);
     let mut spec = deny("mkdir");

@@ -27,19 +27,33 @@ const MAX_REMEMBERED: usize = 250_000;
 const MAX_STEPS: usize = 8_000_000;
 
 /// The diagrams would take more memory or time than a profile is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the conditions on one call, taken together, are too complex to prove")]
-pub struct TooComplex;
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
+#[error("the conditions on {}, taken together, are too complex to prove", self.call())]
+pub struct TooComplex {
+    /// The call, and where an entry names it.
+    about: Option<Box<(String, FieldPath)>>,
+}
 
 impl TooComplex {
+    /// The same, of this call, which is named at this place of the profile.
+    pub(super) fn about(self, call: &str, field: FieldPath) -> Self {
+        Self {
+            about: self.about.or_else(|| Some(Box::new((call.to_owned(), field)))),
+        }
+    }
+
+    fn call(&self) -> &str {
+        self.about.as_ref().map_or("one call", |about| &about.0)
+    }
+
     /// What to tell the author.
     #[must_use]
-    pub fn finding(self) -> Finding {
-        Finding::new(
-            Code::TooComplex,
-            FieldPath::root().key("syscalls"),
-            self.to_string(),
-        )
+    pub fn finding(&self) -> Finding {
+        let field = match &self.about {
+            Some(about) => about.1.clone(),
+            None => FieldPath::root().key("syscalls"),
+        };
+        Finding::new(Code::TooComplex, field, self.to_string())
     }
 }
 
@@ -126,7 +140,7 @@ impl Diagrams {
             return Ok(Node(*at));
         }
         if self.branches.len() == MAX_BRANCHES {
-            return Err(TooComplex);
+            return Err(TooComplex::default());
         }
         let at = small(self.branches.len());
         self.branches.push(branch);
@@ -183,7 +197,7 @@ impl Diagrams {
     fn step(&mut self, remembered: usize) -> Result<(), TooComplex> {
         self.steps += 1;
         if self.steps > MAX_STEPS || remembered > MAX_REMEMBERED {
-            return Err(TooComplex);
+            return Err(TooComplex::default());
         }
         Ok(())
     }
@@ -492,6 +506,6 @@ mod tests {
             let same = diagrams.choose(one, other, not_other)?;
             diagrams.and(all, same)
         });
-        assert_eq!(same, Err(TooComplex));
+        assert_eq!(same, Err(TooComplex::default()));
     }
 }

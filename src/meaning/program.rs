@@ -8,7 +8,7 @@ use crate::filter::{Alu, Answer, Instruction, Operand, Program, Test, Value};
 use crate::profile::{Code, FieldPath, Finding};
 
 /// Why a program cannot be read as diagrams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// The profile's doing.
     #[error(transparent)]
@@ -24,7 +24,7 @@ pub enum Unreadable {
 impl Unreadable {
     /// What to tell the author. What cannot be proven is not installed, whoever is to blame.
     #[must_use]
-    pub fn finding(self) -> Finding {
+    pub fn finding(&self) -> Finding {
         match self {
             Self::TooComplex(error) => error.finding(),
             Self::Instruction(_) => Finding::new(Code::Miscompiled, FieldPath::root(), self.to_string()),

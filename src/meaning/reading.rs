@@ -114,7 +114,14 @@ impl<'a> Reader<'a> {
                     mentions,
                     architecture: calls.architecture,
                 };
-                let together = Rc::new(self.call(site, &key.1, width)?);
+                let together = self.call(site, &key.1, width);
+                let together = Rc::new(together.map_err(|error| match mentions.first() {
+                    Some(mention) => {
+                        let (name, field) = named(self.profile, mention);
+                        error.about(name, field)
+                    }
+                    None => error,
+                })?);
                 self.read.insert(key, Rc::clone(&together));
                 together
             };
@@ -268,11 +275,14 @@ impl<'a> Reader<'a> {
 
     fn contradiction(&mut self, site: Site<'_>, entry: usize, other: usize, arguments: Arguments) {
         let call = self.show(site, arguments);
-        let message = format!(
+        let mut message = format!(
             "{call} gets {} here and {} from syscalls[{other}]: entries have no order, and libseccomp keeps one answer \
              or fails",
             self.answers[entry], self.answers[other]
         );
+        if let Some(way) = self.dropped(site, [entry, other]) {
+            message = format!("{message}; {way}");
+        }
         self.find(
             Code::Contradiction,
             entry,
@@ -280,6 +290,22 @@ impl<'a> Reader<'a> {
             message,
             Some(&call),
         );
+    }
+
+    /// Why entries that seem to exclude each other do not, where the call is made through a multiplexer.
+    fn dropped(&self, site: Site<'_>, entries: [usize; 2]) -> Option<String> {
+        let mention = site.mentions.iter().find(|mention| mention.entry == entries[0])?;
+        let through = mention.selector?.multiplexer;
+        let rules = entries.map(|entry| &self.profile.syscalls[entry]);
+        let mut conditions = rules.iter().flat_map(|rule| &rule.args);
+        conditions.any(|condition| condition.index == 0).then(|| {
+            let (name, _) = named(self.profile, mention);
+            format!(
+                "programs of {} make {name} through {through} as well, where libseccomp drops conditions on argument 0: \
+                 leave that architecture out, or give both entries one answer",
+                site.architecture
+            )
+        })
     }
 
     /// Notes a finding, unless the entry has one of that code.
@@ -335,6 +361,12 @@ pub(super) fn show<'a>(
         shown: looked_at.max().unwrap_or(0),
         on,
     }
+}
+
+/// A call as an entry names it, and where.
+pub(super) fn named<'a>(profile: &'a Profile, mention: &Mention) -> (&'a str, FieldPath) {
+    let name = profile.syscalls[mention.entry].names[mention.name].as_str();
+    (name, path(mention.entry).key("names").index(mention.name))
 }
 
 fn which(entry: usize, selector: Option<Selector>) -> Which {

@@ -143,6 +143,15 @@ proptest! {
         }
     }
 
+    /// As the cure of `miscompiled` says.
+    #[test]
+    fn values_below_33_bits_of_one_argument_are_never_called_miscompiled(
+        profile in a_profile(8, 1, Operator::ALL, &[]).prop_map(within_32_bits),
+    ) {
+        let (_, findings) = proven(&profile);
+        prop_assert_eq!(findings, vec![]);
+    }
+
     /// Ranges on one argument: libseccomp compiles some of them wrong, and never hangs.
     #[test]
     fn a_filter_is_called_miscompiled_exactly_if_a_call_shows_it(
@@ -162,6 +171,14 @@ proptest! {
             },
         }
     }
+}
+
+fn within_32_bits(mut profile: Profile) -> Profile {
+    let all = u64::from(u32::MAX);
+    for condition in profile.syscalls.iter_mut().flat_map(|rule| &mut rule.args) {
+        condition.value &= all;
+    }
+    within_masks(profile)
 }
 
 /// libseccomp cuts a datum to its mask, so that what can never match as written does match.
@@ -503,6 +520,43 @@ fn a_multiplexer_is_answered_by_every_entry_about_one_of_its_calls() {
 }
 
 #[test]
+fn a_contradiction_that_a_multiplexer_makes_says_what_is_dropped_and_what_to_do() {
+    let entry = |op: &str, action: &str| {
+        format!(
+            r#"{{"names": ["socket"], "action": "{action}", "args": [{{"index": 0, "value": 38, "op": "{op}"}}]}}"#
+        )
+    };
+    let excluding = [
+        entry("SCMP_CMP_NE", "SCMP_ACT_ERRNO"),
+        entry("SCMP_CMP_EQ", "SCMP_ACT_KILL_PROCESS"),
+    ]
+    .join(", ");
+    assert_eq!(said(&allowing("", &excluding)), []);
+    let message = |architectures: &str, entries: &str| {
+        let profile = allowing(architectures, entries);
+        let calls = resolve(&profile).unwrap();
+        let meaning = Meaning::of(&profile, &calls).unwrap();
+        meaning.findings()[0].message.clone()
+    };
+    let told = message(X86, &excluding);
+    assert!(
+        told.ends_with(
+            "programs of SCMP_ARCH_X86 make socket through socketcall as well, where libseccomp drops conditions on \
+             argument 0: leave that architecture out, or give both entries one answer"
+        ),
+        "{told}"
+    );
+    // One that each program meets has another cure.
+    let same = [
+        entry("SCMP_CMP_EQ", "SCMP_ACT_ERRNO"),
+        entry("SCMP_CMP_EQ", "SCMP_ACT_KILL_PROCESS"),
+    ]
+    .join(", ");
+    let told = message(X86, &same);
+    assert!(told.ends_with("keeps one answer or fails"), "{told}");
+}
+
+#[test]
 fn a_filter_that_answers_strangers_is_not_what_the_profile_says() {
     let small = denying("", r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW"}"#);
     let calls = resolve(&small).unwrap();
@@ -574,7 +628,12 @@ fn conditions_that_multiply_without_end_are_given_up() {
     let finding = Meaning::of(&profile, &calls).err().unwrap().finding();
     assert_eq!(
         (finding.code, finding.field.as_str()),
-        (Code::TooComplex, "syscalls")
+        (Code::TooComplex, "syscalls[0].names[0]")
+    );
+    assert!(
+        finding.message.starts_with("the conditions on kill, "),
+        "{}",
+        finding.message
     );
 }
 

@@ -1,7 +1,7 @@
 //! What a profile that can be read says: the table of rules, one function each.
 //!
 //! Pure; knows the model and the table of system calls alone. Field paths are relative to the profile. A rule
-//! stands beside what the reference says of it, with a profile that it accepts and one that it finds something in.
+//! stands beside what the reference says of it, with a profile that it finds nothing in and one that it does.
 //! What is said about runtimes was seen on runc 1.1.5 and 1.5, crun 1.8.1 and 1.27.1, youki 0.7.0, with libseccomp
 //! 2.5.4 and 2.6.1; "the specification" is
 //! <https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config-linux.md#seccomp>.
@@ -53,9 +53,9 @@ struct Doc {
 
 /// Two profiles in JSON.
 struct Example {
-    /// Nothing is found.
+    /// Valid, and the code is not found in it.
     accepted: &'static str,
-    /// Something is.
+    /// It is found in this one.
     refused: &'static str,
 }
 

@@ -156,8 +156,8 @@ pub(super) const KILL_THREAD_BY_DEFAULT: Rule = Rule {
         evidence: "runc 1.1.5 and 1.5 hang, and `runc delete --force` leaves the process behind; crun ends with 159.",
         cure: "Write SCMP_ACT_KILL_PROCESS, or SCMP_ACT_ERRNO.",
         example: Some(Example {
-            accepted: r#"{"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
-            refused: r#"{"defaultAction": "SCMP_ACT_KILL", "syscalls": [{"names": ["execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
+            accepted: r#"{"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [{"names": ["close", "execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
+            refused: r#"{"defaultAction": "SCMP_ACT_KILL", "syscalls": [{"names": ["close", "execve", "clone3"], "action": "SCMP_ACT_ALLOW"}]}"#,
         }),
     },
 };

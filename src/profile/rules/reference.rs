@@ -233,7 +233,9 @@ const OTHERS: &[(Code, Doc)] = &[
             evidence: "The proof compares the entries for every call, exactly, and names one that gets two answers. Seen with \
                        libseccomp 2.5.4 and 2.6.1: allowing socket and denying socket(AF_ALG) leaves AF_ALG allowed in \
                        either order; equal conditions with two actions fail with EEXIST.",
-            cure: "Give each call one answer: remove the name from one of the entries, or write conditions that exclude each other, such as SCMP_CMP_NE beside SCMP_CMP_EQ.",
+            cure: "Give each call one answer: remove the name from one of the entries, or write conditions that \
+                   exclude each other, such as SCMP_CMP_NE beside SCMP_CMP_EQ. For socketcall and ipc those on argument 0 \
+                   exclude nothing: there give one answer, or leave out the architecture.",
             example: None,
         },
     ),
@@ -246,8 +248,8 @@ const OTHERS: &[(Code, Doc)] = &[
                        libseccomp 2.5.4 and 2.6.1 get some sets of ranges and inequalities wrong: kill with a0 >= 2^63 \
                        or a0 <= 2 also covers kill(0x80000000). No filter of theirs has an instruction that the proof \
                        cannot read; one that had would be refused as well.",
-            cure: "Use SCMP_CMP_EQ and SCMP_CMP_MASKED_EQ, or conditions on one argument alone. Where an instruction \
-                   cannot be read, no other profile helps, but a newer Callgate.",
+            cure: "Use SCMP_CMP_EQ and SCMP_CMP_MASKED_EQ alone in the entries about this call, or let all of them look at \
+                   one argument and write no value above 0xffffffff. Where an instruction cannot be read, no other profile helps, but a newer Callgate.",
             example: None,
         },
     ),
@@ -424,8 +426,8 @@ pub fn explain(code: Code) -> String {
             );
         }
         if let Some(example) = &doc.example {
-            let _ = writeln!(text, "Accepted:\n\n```json\n{}\n```\n", example.accepted);
-            let _ = writeln!(text, "Found:\n\n```json\n{}\n```\n", example.refused);
+            let _ = writeln!(text, "Not found in:\n\n```json\n{}\n```\n", example.accepted);
+            let _ = writeln!(text, "Found in:\n\n```json\n{}\n```\n", example.refused);
         }
     }
     text
