@@ -235,6 +235,14 @@ const NOT_IMPLEMENTED: u16 = 38;
 /// Of clone3, on every architecture that has it.
 const CLONE3: u32 = 435;
 
+/// Who does not answer ENOSYS to a call newer than all that the profile names. runc before 1.1.15, the last, does so only
+/// where its own architecture is listed.
+const WITHOUT_STUB: &[Affected] = &[
+    Affected::always(Software::Crun),
+    Affected::always(Software::Youki),
+    Affected::before(Software::Runc, Version::new(1, 1, 15)),
+];
+
 fn no_clone3_answer(profile: &Profile, found: &mut Found) {
     let errno = errno_of(profile.default_action, profile.default_errno_ret);
     let names = || profile.syscalls.iter().flat_map(|entry| &entry.names);
@@ -249,12 +257,6 @@ fn no_clone3_answer(profile: &Profile, found: &mut Found) {
         let number = syscalls::lookup(name).and_then(|call| call.number(Architecture::Aarch64));
         number.is_some_and(|number| number > CLONE3)
     };
-    // runc before 1.1.15 answers so only where its own architecture is listed.
-    const WITHOUT_STUB: &[Affected] = &[
-        Affected::always(Software::Crun),
-        Affected::always(Software::Youki),
-        Affected::before(Software::Runc, Version::new(1, 1, 15)),
-    ];
     let (affects, on_runc) = match names().find(is_newer) {
         Some(name) => (
             &[][..],
