@@ -233,9 +233,7 @@ const OTHERS: &[(Code, Doc)] = &[
             evidence: "The proof compares the entries for every call, exactly, and names one that gets two answers. Seen with \
                        libseccomp 2.5.4 and 2.6.1: allowing socket and denying socket(AF_ALG) leaves AF_ALG allowed in \
                        either order; equal conditions with two actions fail with EEXIST.",
-            cure: "Give each call one answer: remove the name from one of the entries, or write conditions that \
-                   exclude each other, such as SCMP_CMP_NE beside SCMP_CMP_EQ. For socketcall and ipc those on argument 0 \
-                   exclude nothing: there give one answer, or leave out the architecture.",
+            cure: "Give each call one answer: remove the name from one of the entries, or write conditions that exclude each other, such as SCMP_CMP_NE beside SCMP_CMP_EQ.",
             example: None,
         },
     ),
