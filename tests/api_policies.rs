@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde::Deserialize as _;
@@ -153,6 +153,21 @@ async fn a_key_too_many_is_refused_by_name_for_every_client_that_creates() -> Re
         }
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_profile_of_more_names_than_any_file_holds_is_refused_at_once() -> Result<()> {
+    let cluster = cluster().await?;
+    let of = |entries: usize| {
+        let entry = json!({"names": vec!["a"; 1024], "action": "SCMP_ACT_ERRNO"});
+        let spec = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": vec![entry; entries]});
+        profile("many", &spec)
+    };
+    let create = ["create", "--dry-run=server", "-f", "-"];
+    cluster.kubectl(&create, &of(16)).await?.ok()?;
+    let output = cluster.kubectl(&create, &of(17)).await?;
+    ensure!(!output.success, "17,408 names are taken");
+    refused("17,408 names", &output.stderr, "more than 16384 names in all")
 }
 
 #[tokio::test]
@@ -452,6 +467,28 @@ async fn an_agent_writes_the_report_of_its_own_node_and_no_other() -> Result<()>
                 }],
             ),
             wrong_owner,
+        ),
+        (
+            "a finalizer",
+            SeccompNode {
+                metadata: ObjectMeta {
+                    finalizers: Some(vec!["example.com/hold".to_owned()]),
+                    ..report("own-a", vec![owner(&own)]).metadata
+                },
+                ..report("own-a", vec![])
+            },
+            "a SeccompNode has no finalizers",
+        ),
+        (
+            "an owner that it holds up",
+            report(
+                "own-a",
+                vec![OwnerReference {
+                    block_owner_deletion: Some(true),
+                    ..owner(&own)
+                }],
+            ),
+            "does not block the deletion of its owner",
         ),
     ] {
         refused(what, &answer(reports.create(&create, &object).await)?, message)?;

@@ -21,6 +21,9 @@ use crate::api::{RawSeccompProfile, SeccompNode};
 /// What `kubectl apply` remembers in an object: all of it, once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Objects in one page of a list: a profile may have a megabyte, and takes many times that while it is read.
+const PAGE: u32 = 50;
+
 /// The labels that the pods of agents carry.
 const AGENT_LABELS: &str = "app.kubernetes.io/name=callgate,app.kubernetes.io/component=agent";
 
@@ -34,7 +37,7 @@ pub(super) fn watch_all(
     startup_taint: Option<&TaintKey>,
     metrics: &Metrics,
 ) -> [Events; 4] {
-    let all = watcher::Config::default;
+    let all = || watcher::Config::default().page_size(PAGE);
     [
         // Its spec and status are kept as they come, so none of these is undecodable.
         changes(
