@@ -172,6 +172,6 @@ $(ACTIONLINT):
 
 $(LINTERS): .ci/lint/requirements.txt
 	@echo "Installing the linters of $<"
-	python3 -m venv $@
+	python3 -m venv --clear $@
 	$@/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
