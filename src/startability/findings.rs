@@ -237,24 +237,51 @@ impl Judge<'_> {
 
     /// Of runtimes that ask the listener before the program does.
     fn listener(&self) -> Option<Finding> {
-        const WAIT: &[Affected] = &[
+        const BOTH: &[Affected] = &[
             Affected::always(Software::Runc),
             Affected::always(Software::Youki),
         ];
-        let asked: Vec<&str> = self
-            .answers
-            .iter()
-            .filter(|(call, answer)| call.arguments.is_empty() && answer.asks_listener)
-            .map(|(call, _)| call.name)
-            .collect();
-        let first = asked.first()?;
-        let message = format!(
-            "runc and youki themselves may call {} before the program starts: runc then waits for the listener, and \
-             containers start only if that lets {} through at once; with youki none may start",
-            asked.join(", "),
-            if asked.len() == 1 { "that" } else { "those" },
-        );
-        Some(Finding::new(Code::NotifyAtStart, self.place(first), message).affecting(WAIT))
+        let asked_by = |runtime| -> Vec<&str> {
+            let all = self.answers.iter();
+            let asked = all.filter(|(call, answer)| call.arguments.is_empty() && answer.asks_listener);
+            let names = asked.map(|(call, _)| call.name);
+            names.filter(|name| is_called_by(runtime, name)).collect()
+        };
+        let (runc, youki) = (asked_by(Software::Runc), asked_by(Software::Youki));
+        let first = runc.first().or_else(|| youki.first())?;
+        let waits = || {
+            let them = if runc.len() == 1 { "that" } else { "those" };
+            format!(
+                "runc then waits for the listener, and containers start only if that lets {them} through at once"
+            )
+        };
+        let (affects, message) = if youki.is_empty() {
+            let message = format!(
+                "runc itself may call {} before the program starts: {}",
+                runc.join(", "),
+                waits()
+            );
+            (always(Software::Runc), message)
+        } else if runc.is_empty() {
+            let message = format!(
+                "youki itself may call {} before the program starts, and then none may start with it",
+                youki.join(", ")
+            );
+            (always(Software::Youki), message)
+        } else {
+            let who = if runc == youki {
+                format!("runc and youki themselves may call {}", runc.join(", "))
+            } else {
+                let (runc, youki) = (runc.join(", "), youki.join(", "));
+                format!("runc itself may call {runc}, and youki {youki},")
+            };
+            let message = format!(
+                "{who} before the program starts: {}; with youki none may start",
+                waits()
+            );
+            (BOTH, message)
+        };
+        Some(Finding::new(Code::NotifyAtStart, self.place(first), message).affecting(affects))
     }
 
     fn finding(&self, code: Code, missing: &[&'static Need], message: String) -> Finding {
@@ -308,6 +335,17 @@ fn them(missing: &[&'static Need]) -> &'static str {
 fn first_ways(missing: &[&'static Need]) -> BTreeSet<&'static str> {
     let first = |need: &&'static Need| need.calls.first().map(|(name, _)| *name);
     missing.iter().filter_map(first).collect()
+}
+
+/// Whether a version of a runtime makes the call before the program starts.
+fn is_called_by(runtime: Software, name: &str) -> bool {
+    let versions = START_NEEDS.iter().filter(|needs| needs.runtime == runtime);
+    let mut starts = versions.flat_map(|needs| [true, false].map(|no_new_privs| needs.start(no_new_privs)));
+    starts.any(|start| {
+        let needed = start.needs().flat_map(|need| need.calls).map(|(name, _)| *name);
+        let mut made = needed.chain(start.sites().map(|site| site.call.name));
+        made.any(|one| one == name)
+    })
 }
 
 const fn always(runtime: Software) -> &'static [Affected] {
