@@ -46,6 +46,7 @@ pub(super) fn valid_verdict(content: &str, selector: &[(&str, &str)]) -> Verdict
             },
             node_selector: labels(selector),
             accept_findings: Vec::new(),
+            has_empty_flags: false,
         },
         canonical: Canonical {
             bytes: content.as_bytes().into(),

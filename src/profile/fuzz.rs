@@ -76,6 +76,7 @@ pub(crate) fn profile(bytes: &[u8]) {
             profile,
             node_selector: std::collections::BTreeMap::new(),
             accept_findings: Vec::new(),
+            has_empty_flags: false,
         });
     }
     if let Ok(object) = serde_json::from_slice::<Json>(bytes) {

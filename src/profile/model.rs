@@ -327,6 +327,8 @@ pub struct ProfileSpec {
     pub node_selector: BTreeMap<String, String>,
     /// Codes of rule findings that the author takes responsibility for.
     pub accept_findings: Vec<String>,
+    /// Whether `flags` is written, as an empty list; in the file there is none.
+    pub has_empty_flags: bool,
 }
 
 /// The sha256 of a profile's canonical bytes, which are the bytes of its file.

@@ -149,6 +149,8 @@ impl Reader<'_> {
             accept,
         ] = fields;
         let action = self.required(node, action, &path.key("defaultAction"));
+        let has_empty_flags =
+            flags.is_some_and(|entry| matches!(&entry.value.value, Value::List(items) if items.is_empty()));
         let profile = Profile {
             default_action: self
                 .read(action, &path.key("defaultAction"), Self::action)
@@ -189,6 +191,7 @@ impl Reader<'_> {
             profile,
             node_selector,
             accept_findings,
+            has_empty_flags,
         })
     }
 

@@ -13,6 +13,7 @@ mod conditions;
 mod errnos;
 mod flags;
 mod listener;
+mod multiplexers;
 mod names;
 mod reference;
 mod risk;
@@ -101,7 +102,8 @@ const RULES: &[Rule] = &[
     conditions::UNUSED_VALUE_TWO,
     conditions::POINTER_ARGUMENT,
     conditions::UPPER_HALF,
-    conditions::MULTIPLEXED_CALL,
+    multiplexers::MULTIPLEXED_CALL,
+    multiplexers::OPEN_MULTIPLEXER,
     risk::RISKY_SYSCALL,
     risk::RISKY_BY_DEFAULT,
 ];
@@ -122,6 +124,7 @@ impl ProfileSpec {
             .into_iter()
             .map(|finding| self.judge(finding))
             .chain(selector::check(self).map(|finding| self.judge(finding)))
+            .chain(flags::empty(self).map(|finding| self.judge(finding)))
             .chain(acceptance(&self.accept_findings))
             .collect();
         findings.sort_by_key(Finding::class);

@@ -142,7 +142,7 @@ codes! {
     KillThread = "kill-thread", Lint, Author;
     /// A default that kills a thread: a container that needs one call more can hang while it starts.
     KillThreadByDefault = "kill-thread-by-default", Lint, Author;
-    /// `clone3` gets the default action: programs that use glibc cannot start threads.
+    /// `clone3` is denied, and not with ENOSYS: programs that use glibc cannot start threads.
     NoClone3Answer = "no-clone3-answer", Lint, Author;
     /// Calls are allowed by default, and yet 32-bit programs are killed, because no architecture is listed.
     NativeOnly = "native-only", Lint, Author;
@@ -154,17 +154,21 @@ codes! {
     TsyncUseless = "tsync-useless", Lint, Author;
     /// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, which takes a protection against Spectre away.
     SpecAllow = "spec-allow", Lint, Author;
+    /// An empty list of `flags`: it means the same as none, and not that no flag is set.
+    EmptyFlags = "empty-flags", Lint, Author;
     /// A listener: where no agent listens, no container starts.
     ListenerNeeded = "listener-needed", Lint, Author;
     /// A `valueTwo` that the comparison does not read.
     UnusedValueTwo = "unused-value-two", Lint, Author;
-    /// A condition on a pointer: a filter sees the address, never what lies there.
+    /// A condition on a pointer, or on what may be one: a filter sees the address, never what lies there.
     PointerArgument = "pointer-argument", Lint, Author;
     /// A comparison of 64 bits of an argument of which the kernel reads 32: a caller gets around it with the others.
     UpperHalf = "upper-half", Lint, Author;
     /// Conditions on a call that 32-bit programs can also make through `socketcall` or `ipc`, where they cannot be
     /// checked.
     MultiplexedCall = "multiplexed-call", Lint, Author;
+    /// `socketcall` or `ipc` is allowed, and through it 32-bit programs make calls that the profile denies.
+    OpenMultiplexer = "open-multiplexer", Lint, Author;
     /// A system call that container engines allow to privileged containers alone, or to none.
     RiskySyscall = "risky-syscall", Lint, Author;
     /// A default that allows, and with it system calls that container engines allow to privileged containers alone,

@@ -1,89 +1,16 @@
 //! What the kernel makes of arguments: the ones of which it does not read all bits, the ones that are addresses, and the calls
 //! that 32-bit programs make through another.
 //!
-//! Of calls that profiles put conditions on, not of all. Source: the `SYSCALL_DEFINE` of each call in Linux 6.18, and
-//! section 2 of the manual pages.
+//! Sources: the prototypes of each call in Linux, which the tables name, and section 2 of the manual pages.
 
 mod narrow;
+mod pointer;
 
 use super::super::model::Architecture;
 use super::super::syscalls;
 
-pub(super) use narrow::bits_read;
-
-/// Arguments that are addresses.
-const POINTERS: [(&str, &[u8]); 70] = [
-    ("access", &[0]),
-    ("acct", &[0]),
-    ("bind", &[1]),
-    ("bpf", &[1]),
-    ("chdir", &[0]),
-    ("chmod", &[0]),
-    ("chown", &[0]),
-    ("chroot", &[0]),
-    ("clone3", &[0]),
-    ("connect", &[1]),
-    ("creat", &[0]),
-    ("delete_module", &[0]),
-    ("execve", &[0, 1, 2]),
-    ("execveat", &[1, 2, 3]),
-    ("faccessat", &[1]),
-    ("faccessat2", &[1]),
-    ("fchmodat", &[1]),
-    ("fchmodat2", &[1]),
-    ("fchownat", &[1]),
-    ("finit_module", &[1]),
-    ("fsopen", &[0]),
-    ("getxattr", &[0, 1, 2]),
-    ("init_module", &[0, 2]),
-    ("lchown", &[0]),
-    ("link", &[0, 1]),
-    ("linkat", &[1, 3]),
-    ("lstat", &[0, 1]),
-    ("memfd_create", &[0]),
-    ("mkdir", &[0]),
-    ("mkdirat", &[1]),
-    ("mknod", &[0]),
-    ("mknodat", &[1]),
-    ("mount", &[0, 1, 2, 4]),
-    ("mount_setattr", &[1, 3]),
-    ("move_mount", &[1, 3]),
-    ("name_to_handle_at", &[1, 2, 3]),
-    ("newfstatat", &[1, 2]),
-    ("open", &[0]),
-    ("openat", &[1]),
-    ("openat2", &[1, 2]),
-    ("open_by_handle_at", &[1]),
-    ("open_tree", &[1]),
-    ("perf_event_open", &[0]),
-    ("pivot_root", &[0, 1]),
-    ("read", &[1]),
-    ("readlink", &[0, 1]),
-    ("readlinkat", &[1, 2]),
-    ("recvfrom", &[1, 4, 5]),
-    ("recvmsg", &[1]),
-    ("rename", &[0, 1]),
-    ("renameat", &[1, 3]),
-    ("renameat2", &[1, 3]),
-    ("rmdir", &[0]),
-    ("sendmsg", &[1]),
-    ("sendto", &[1, 4]),
-    ("sethostname", &[0]),
-    ("setxattr", &[0, 1, 2]),
-    ("socketcall", &[1]),
-    ("stat", &[0, 1]),
-    ("statfs", &[0, 1]),
-    ("statx", &[1, 4]),
-    ("swapon", &[0]),
-    ("symlink", &[0, 1]),
-    ("symlinkat", &[0, 2]),
-    ("truncate", &[0]),
-    ("umount", &[0]),
-    ("umount2", &[0]),
-    ("unlink", &[0]),
-    ("unlinkat", &[1]),
-    ("write", &[1]),
-];
+pub(super) use narrow::{bits_read, cut_to_16_bits};
+pub(super) use pointer::{depends_on_request, is_pointer};
 
 /// Calls that can also be made through `socketcall`. Source: socketcall(2).
 const SOCKET_CALLS: [&str; 20] = [
@@ -125,12 +52,6 @@ const IPC_CALLS: [&str; 12] = [
     "shmget",
 ];
 
-/// Whether this argument is an address.
-pub(super) fn is_pointer(name: &str, argument: u8) -> bool {
-    let arguments = POINTERS.iter().find(|(call, _)| *call == name);
-    arguments.is_some_and(|(_, arguments)| arguments.contains(&argument))
-}
-
 /// The call through which this one can be made as well, on architectures that have it.
 pub(crate) fn multiplexer(name: &str) -> Option<&'static str> {
     if SOCKET_CALLS.contains(&name) {
@@ -139,6 +60,15 @@ pub(crate) fn multiplexer(name: &str) -> Option<&'static str> {
         Some("ipc")
     } else {
         None
+    }
+}
+
+/// The calls that can be made through a multiplexer; of another name none.
+pub(super) fn calls_through(multiplexer: &str) -> &'static [&'static str] {
+    match multiplexer {
+        "socketcall" => &SOCKET_CALLS,
+        "ipc" => &IPC_CALLS,
+        _ => &[],
     }
 }
 
@@ -162,18 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_name_system_calls_once_and_arguments_that_exist() {
-        let names: std::collections::BTreeSet<_> = POINTERS.iter().map(|(name, _)| name).collect();
-        assert_eq!(names.len(), POINTERS.len());
-        for (name, arguments) in POINTERS {
-            assert!(syscalls::lookup(name).is_some(), "{name}");
-            assert!(
-                arguments.is_sorted() && arguments.iter().all(|argument| *argument < 6),
-                "{name}"
-            );
+    fn what_is_made_through_a_multiplexer_are_system_calls_of_their_own() {
+        for through in ["socketcall", "ipc"] {
+            assert!(!calls_through(through).is_empty());
+            for name in calls_through(through) {
+                assert!(syscalls::lookup(name).is_some(), "{name}");
+                assert_eq!(multiplexer(name), Some(through));
+            }
         }
-        for name in SOCKET_CALLS.iter().chain(&IPC_CALLS) {
-            assert!(syscalls::lookup(name).is_some(), "{name}");
-        }
+        assert_eq!(calls_through("socket"), [""; 0]);
     }
 }

@@ -4,8 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::super::finding::{Affected, Code, FieldPath, Software, Version};
 use super::super::model::{Architecture, Condition, Operator, Profile};
-use super::super::syscalls;
-use super::arguments::{bits_read, is_call, is_multiplexed, is_pointer, multiplexer};
+use super::arguments::{bits_read, cut_to_16_bits, depends_on_request, is_call, is_multiplexed, is_pointer};
 use super::{Doc, Entry, Example, Found, Rule, allows, denies, effective};
 
 /// Every condition that a runtime reads, with its path and its entry.
@@ -275,9 +274,11 @@ pub(super) const POINTER_ARGUMENT: Rule = Rule {
     check: pointer_argument,
     doc: Doc {
         why: "The address of a path, a name or a structure differs from call to call, and is the caller's choice. Only \
-              whether it is 0 can be told.",
-        evidence: "seccomp(2): a filter sees the six registers, and cannot follow pointers.",
-        cure: "Put no condition on it. Paths are for AppArmor, SELinux or Landlock; for clone3 write ENOSYS, so that \
+              whether it is 0 can be told. Argument 2 of ioctl is an address for most requests and a number for others, and \
+              says nothing as long as the request is not known.",
+        evidence: "seccomp(2): a filter sees the six registers, and cannot follow pointers. Which arguments are addresses, the \
+                   kernel's prototypes say; of ioctl, ioctl_tty(2) and others.",
+        cure: "Put no condition on it, and for ioctl one on the request, which is argument 1. Paths are for AppArmor, SELinux or Landlock; for clone3 write ENOSYS, so that \
                programs use clone.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["openat"], "action": "SCMP_ACT_LOG", "args": [{"index": 1, "op": "SCMP_CMP_EQ", "value": 0}]}]}"#,
@@ -288,27 +289,59 @@ pub(super) const POINTER_ARGUMENT: Rule = Rule {
 
 fn pointer_argument(profile: &Profile, found: &mut Found) {
     for (path, entry, condition) in conditions(profile) {
-        let is_about_null = condition.value == 0 && condition.op != Operator::MaskedEqual;
-        let name = entry.names.iter().find(|name| is_pointer(name, condition.index));
-        if let Some(name) = name
-            && !is_about_null
-        {
+        let argument = condition.index;
+        if condition.value == 0 && condition.op != Operator::MaskedEqual {
+            continue;
+        }
+        let request = fixed(entry, 1);
+        if let Some(name) = entry.names.iter().find(|name| is_pointer(name, argument)) {
             found.add(|| {
                 let message = format!(
-                    "argument {} of {name} is an address: the condition compares that, never what lies there; remove it",
-                    condition.index
+                    "argument {argument} of {name} is an address: the condition compares that, never what lies there; \
+                     remove it"
                 );
+                (path, message)
+            });
+        } else if let Some(name) = entry
+            .names
+            .iter()
+            .find(|name| depends_on_request(name, argument, request))
+        {
+            found.add(|| {
+                let message = match request {
+                    Some(request) => format!(
+                        "argument {argument} of {name} is an address with the request {request:#x}: the condition \
+                         compares that, never what lies there; remove it"
+                    ),
+                    None => format!(
+                        "argument {argument} of {name} is an address or a number, as the request (argument 1) says, and \
+                         the entry does not say which request: add a condition on argument 1 with SCMP_CMP_EQ, or \
+                         remove this one"
+                    ),
+                };
                 (path, message)
             });
         }
     }
 }
 
+/// The 32 bits that an argument must be under the conditions of an entry, if they leave it no choice.
+fn fixed(entry: &Entry, argument: u8) -> Option<u64> {
+    const ALL: u64 = u32::MAX as u64;
+    let mut on_it = entry.args.iter().filter(|condition| condition.index == argument);
+    on_it.find_map(|condition| match condition.op {
+        Operator::Equal => Some(condition.value & ALL),
+        Operator::MaskedEqual if condition.value & ALL == ALL => Some(datum(condition) & ALL),
+        _ => None,
+    })
+}
+
 pub(super) const UPPER_HALF: Rule = Rule {
     code: Code::UpperHalf,
     check: upper_half,
     doc: Doc {
-        why: "The kernel reads 32 bits of such an argument, or 16 of a mode, and the filter 64. A program that sets an upper bit is past \
+        why: "The kernel reads 32 bits of such an argument, or 16 of a mode and of the user and group IDs of old \
+              32-bit calls, and the filter 64 or 32. A program that sets an upper bit is past \
               the condition, and its call means the same as before. This is how CVE-2019-7303 got around a filter \
               against ioctl(TIOCSTI).",
         evidence: "Seen on x86-64, Linux 6.18: socket(0x100000001, …) is a call with another value than 1 for a \
@@ -316,7 +349,7 @@ pub(super) const UPPER_HALF: Rule = Rule {
                    descriptor 1, and close, dup and readv take theirs alike. Which arguments they are, the kernel's prototypes \
                    say.",
         cure: "In an entry that denies, deny all from a value on with SCMP_CMP_GE or SCMP_CMP_GT, which upper bits cannot \
-               get around, or a single value with SCMP_CMP_MASKED_EQ and the mask 0xffffffff in value, 0xffff for a mode (youki reads \
+               get around, or a single value with SCMP_CMP_MASKED_EQ and the mask 0xffffffff in value, 0xffff for a mode or an old ID (youki reads \
                that otherwise, which masked-eq-youki tells). In one that allows, list what is allowed with SCMP_CMP_EQ.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 4294967295, "valueTwo": 38}]}]}"#,
@@ -341,11 +374,17 @@ fn upper_half(profile: &Profile, found: &mut Found) {
         if allows(entry.action) == allows(profile.default_action) {
             continue;
         }
+        let is_passed = |bits: u32| is_passed_by_upper_bits(entry, condition, (1 << bits) - 1);
         let passed = entry.names.iter().find_map(|name| {
-            let bits = bits_read(name, condition.index)?;
-            is_passed_by_upper_bits(entry, condition, (1 << bits) - 1).then_some((name, bits))
+            let old = cut_to_16_bits(name, condition.index, &profile.architectures);
+            let old = old
+                .filter(|_| is_passed(16))
+                .map(|old| (16, format!(" on {old}")));
+            let all = || bits_read(name, condition.index).filter(|bits| is_passed(*bits));
+            let (bits, place) = old.or_else(|| Some((all()?, String::new())))?;
+            Some((name, bits, place))
         });
-        if let Some((name, bits)) = passed {
+        if let Some((name, bits, place)) = passed {
             found.add(|| {
                 let cure = if allows(entry.action) {
                     "list what is allowed with SCMP_CMP_EQ".to_owned()
@@ -356,60 +395,11 @@ fn upper_half(profile: &Profile, found: &mut Found) {
                     )
                 };
                 let message = format!(
-                    "the kernel reads {bits} bits of argument {} of {name}, and the condition compares 64: a caller that \
-                     sets an upper bit gets around it; {cure}",
+                    "the kernel reads {bits} bits of argument {} of {name}{place}, and the condition compares more: a \
+                     caller that sets an upper bit gets around it; {cure}",
                     condition.index
                 );
                 (path, message)
-            });
-        }
-    }
-}
-
-pub(super) const MULTIPLEXED_CALL: Rule = Rule {
-    code: Code::MultiplexedCall,
-    check: multiplexed_call,
-    doc: Doc {
-        why: "32-bit programs make such calls through socketcall or ipc as well, with their arguments in memory. \
-              libseccomp adds a rule for that way, without the condition on argument 0, which is the number of the \
-              call there: an entry with no other condition applies to all of these calls. Conditions on other \
-              arguments stay and are asked of the arguments of socketcall or ipc itself, which are other things (of \
-              socketcall an address).",
-        evidence: "Seen with libseccomp 2.5.4 and X86; architectures with socketcall or ipc are X86, S390, S390X, \
-                   MIPS, PPC, M68K and SH. Docker's profile denied socketcall for this reason and allowed it again \
-                   (moby commit 7158007).",
-        cure: "Leave out the architecture, if no 32-bit programs are to run. Otherwise accept the finding, and know that \
-               there the conditions do not ask what they say.",
-        example: Some(Example {
-            accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
-            refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 38}]}]}"#,
-        }),
-    },
-};
-
-fn multiplexed_call(profile: &Profile, found: &mut Found) {
-    for (path, entry) in effective(profile).filter(|(_, entry)| !entry.args.is_empty()) {
-        let way = |name: &String| {
-            let through = syscalls::lookup(multiplexer(name)?)?;
-            let on = profile
-                .architectures
-                .iter()
-                .find(|architecture| through.number(**architecture).is_some())?;
-            Some((name.clone(), through.name, *on))
-        };
-        if let Some((name, through, architecture)) = entry.names.iter().find_map(way) {
-            found.add(|| {
-                let only_first = entry.args.iter().all(|condition| condition.index == 0);
-                let what = if only_first {
-                    "drops the condition on argument 0, and the entry applies to every such call".to_owned()
-                } else {
-                    format!(
-                        "drops a condition on argument 0, and asks the others of the arguments of {through} itself"
-                    )
-                };
-                let message =
-                    format!("programs of {architecture} make {name} through {through} as well: there libseccomp {what}");
-                (path.key("args"), message)
             });
         }
     }

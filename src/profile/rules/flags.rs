@@ -1,7 +1,7 @@
 //! The list of flags.
 
-use super::super::finding::{Affected, Code, FieldPath, Software, Version};
-use super::super::model::{Flag, Profile};
+use super::super::finding::{Affected, Code, FieldPath, Finding, Software, Version};
+use super::super::model::{Flag, Profile, ProfileSpec};
 use super::architectures::affected;
 use super::{Doc, Example, Found, Rule, distinct, field, notifies};
 
@@ -161,4 +161,22 @@ fn spec_allow(profile: &Profile, found: &mut Found) {
             (place, message)
         });
     }
+}
+
+/// Of a list that is written and empty. Told beside the rules, because a profile is the same with and without it.
+pub(super) fn empty(spec: &ProfileSpec) -> Option<Finding> {
+    const WHO: &[Affected] = &[
+        Affected::since(Software::Runc, Version::new(1, 2, 0)),
+        Affected::always(Software::Crun),
+    ];
+    spec.has_empty_flags.then(|| {
+        let message = format!(
+            "an empty list is not handed on, and without flags {} set {} of their own accord: remove it, or name a flag \
+             such as {} if none of that is to happen",
+            affected(WHO),
+            Flag::SpecAllow,
+            Flag::Log
+        );
+        Finding::new(Code::EmptyFlags, field("flags"), message).affecting(WHO)
+    })
 }

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::super::finding::{Affected, Code, FieldPath, Finding, Software, Version, quoted};
-use super::super::model::{Action, Architecture, Profile, ProfileSpec};
+use super::super::model::{Action, Architecture, Errno, Profile, ProfileSpec};
 use super::super::similar::did_you_mean;
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
 use super::actions::errno_of;
 use super::architectures::{can_be_made, selected};
 use super::arguments::is_made_on;
-use super::{Doc, Example, Found, Rule, allows, denies, entries, field, listed};
+use super::{Doc, Entry, Example, Found, Rule, allows, denies, effective, entries, field, listed};
 
 pub(super) const UNKNOWN: Rule = Rule {
     code: Code::UnknownSyscall,
@@ -215,13 +215,13 @@ pub(super) const NO_CLONE3_ANSWER: Rule = Rule {
     code: Code::NoClone3Answer,
     check: no_clone3_answer,
     doc: Doc {
-        why: "glibc since 2.34 starts threads with clone3, and falls back to clone only on ENOSYS. With another errno \
-              pthread_create fails; with a killing action the program dies.",
+        why: "glibc since 2.34 starts threads with clone3, and falls back to clone only on ENOSYS. With another errno, \
+              by default or of an entry, pthread_create fails; with a killing action the program dies.",
         evidence: "runc answers ENOSYS to calls with a number above the highest in the profile (clone3 has 435), so a \
                    profile that names none above works there, and naming one more breaks it. crun and youki give the \
                    default action to all.",
         cure: "With SCMP_ACT_ERRNO by default write defaultErrnoRet 38: what is denied then looks like a call that the \
-               kernel does not have. Otherwise add an entry that gives clone3 SCMP_ACT_ERRNO with errnoRet 38. (To \
+               kernel does not have. Otherwise give clone3 SCMP_ACT_ERRNO with errnoRet 38, in an entry of its own. (To \
                allow it allows new namespaces: a filter cannot see the flags of clone3.)",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [{"names": ["execve", "mseal"], "action": "SCMP_ACT_ALLOW"}]}"#,
@@ -243,21 +243,52 @@ const WITHOUT_STUB: &[Affected] = &[
     Affected::before(Software::Runc, Version::new(1, 1, 15)),
 ];
 
+/// Whether a call that gets this fails with ENOSYS. Nothing traces a container.
+fn is_not_implemented(action: Action, errno: Option<Errno>) -> bool {
+    action == Action::Trace || errno_of(action, errno) == Some(NOT_IMPLEMENTED)
+}
+
 fn no_clone3_answer(profile: &Profile, found: &mut Found) {
-    let errno = errno_of(profile.default_action, profile.default_errno_ret);
-    let names = || profile.syscalls.iter().flat_map(|entry| &entry.names);
-    if !denies(profile.default_action)
-        || errno == Some(NOT_IMPLEMENTED)
-        || names().any(|name| name == "clone3")
-    {
-        return;
+    let about = |entry: &Entry| entry.names.iter().position(|name| name == "clone3");
+    let mut denial = None;
+    for (path, entry) in effective(profile) {
+        let Some(index) = about(entry) else { continue };
+        if !denies(entry.action) || is_not_implemented(entry.action, entry.errno_ret) {
+            return;
+        }
+        if entry.args.is_empty() {
+            denial.get_or_insert_with(|| (path.key("names").index(index), entry));
+        }
     }
-    // New calls have one number everywhere, and those of 64-bit Arm are all new above it.
-    let is_newer = |name: &&String| {
+    if let Some((place, entry)) = denial {
+        found.add(|| {
+            let with = match errno_of(entry.action, entry.errno_ret) {
+                Some(errno) => format!("errno {errno}"),
+                None => entry.action.to_string(),
+            };
+            let message = format!(
+                "clone3 is denied with {with}: programs with glibc 2.34 or newer cannot start threads, they fall back to \
+                 clone on ENOSYS alone; give clone3 SCMP_ACT_ERRNO with errnoRet 38"
+            );
+            (place, message)
+        });
+    } else if denies(profile.default_action)
+        && !is_not_implemented(profile.default_action, profile.default_errno_ret)
+    {
+        clone3_by_default(profile, found);
+    }
+}
+
+fn clone3_by_default(profile: &Profile, found: &mut Found) {
+    let mut names = profile.syscalls.iter().flat_map(|entry| &entry.names);
+    // New calls have one number everywhere, and those of 64-bit Arm are all new above it. What an entry names that
+    // runtimes leave out counts for runc as well.
+    let is_not_older = |name: &&String| {
         let number = syscalls::lookup(name).and_then(|call| call.number(Architecture::Aarch64));
-        number.is_some_and(|number| number > CLONE3)
+        number.is_some_and(|number| number >= CLONE3)
     };
-    let (affects, on_runc) = match names().find(is_newer) {
+    let (affects, on_runc) = match names.find(is_not_older) {
+        Some(name) if name == "clone3" => (&[][..], "also on runc, because the profile names it".to_owned()),
         Some(name) => (
             &[][..],
             format!("also on runc, because the profile names {name}, which is newer"),

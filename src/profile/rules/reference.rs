@@ -170,6 +170,21 @@ const OTHERS: &[(Code, Doc)] = &[
         },
     ),
     (
+        Code::EmptyFlags,
+        Doc {
+            why: "Who writes an empty list may want no flag to be set. Container managers under Kubernetes do not hand an \
+                  empty list on, so that the runtime sees none, and sets SECCOMP_FILTER_FLAG_SPEC_ALLOW, which takes a \
+                  protection against Spectre away.",
+            evidence: "containerd and CRI-O write the profile with Go's omitempty. runc since 1.2 and crun set the flag \
+                       where no list is, youki does not.",
+            cure: "Remove the list. To have the protection, name another flag, such as SECCOMP_FILTER_FLAG_LOG.",
+            example: Some(Example {
+                accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}"#,
+                refused: r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": []}"#,
+            }),
+        },
+    ),
+    (
         Code::CannotStart,
         Doc {
             why: "A runtime loads the filter into its own process, and then still has to close descriptors and to \
@@ -354,6 +369,7 @@ const CURED_BY_REFERENCE: &[Code] = &[
     Code::ListenerNotAllowed,
     Code::UnknownSyscall,
     Code::MultiplexedCall,
+    Code::OpenMultiplexer,
     Code::RiskySyscall,
     Code::NotifyAtStart,
     Code::Contradiction,
@@ -536,14 +552,14 @@ mod tests {
     fn examples_of_what_reading_finds_are_found_by_reading() {
         let codes = |text: &str| match read(text.as_bytes()).remove(0) {
             SourceDocument::Profile(profile) => match profile.spec {
-                Ok(_) => Vec::new(),
-                Err(findings) => findings.iter().map(|finding| finding.code).collect(),
+                Ok(spec) => spec.findings().iter().map(|finding| finding.code).collect(),
+                Err(findings) => findings.iter().map(|finding| finding.code).collect::<Vec<_>>(),
             },
             SourceDocument::Other { .. } => panic!("no profile: {text}"),
         };
         for (code, doc) in OTHERS {
             let Some(example) = &doc.example else { continue };
-            assert_eq!(codes(example.accepted), [], "{code}");
+            assert!(!codes(example.accepted).contains(code), "{code}");
             assert!(codes(example.refused).contains(code), "{code}");
         }
     }

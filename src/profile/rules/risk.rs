@@ -179,7 +179,7 @@ pub(super) const RISKY_BY_DEFAULT: Rule = Rule {
     doc: Doc {
         why: "A list of what is denied misses what nobody thought of. The finding counts the calls that RuntimeDefault \
               would deny, and that this profile lets through under every condition; those that only newer versions of \
-              libseccomp know are left out.",
+              libseccomp know, or that no architecture of the profile has, are left out.",
         evidence: "Docker's default profile allows them to containers with a capability alone, or to none.",
         cure: "Deny by default, with defaultErrnoRet 38, and allow what the program needs. Or deny all that is listed \
                here, clone and socket under a condition; docs/examples/web.yaml does so. Or accept the finding, if \
@@ -206,7 +206,7 @@ fn risky_by_default(profile: &Profile, found: &mut Found) {
         |name: &str| syscalls::lookup(name).is_some_and(|call| call.is_known_to(COMMON_LIBSECCOMP));
     let risky = GROUPS.iter().flat_map(|group| group.names).copied();
     let open: Vec<_> = risky
-        .filter(|name| !looked_at.contains(name) && is_common(name))
+        .filter(|name| !looked_at.contains(name) && is_common(name) && can_be_made(profile, name))
         .collect();
     if !open.is_empty() {
         found.add(|| {

@@ -86,6 +86,7 @@ mod tests {
             profile,
             node_selector: BTreeMap::from([("kubernetes.io/arch".to_owned(), label.to_owned())]),
             accept_findings: Vec::new(),
+            has_empty_flags: false,
         };
         let findings = spec.findings().into_iter();
         let mut of_code = findings.filter(|finding| finding.code == Code::NodeSelectorArchitecture);

@@ -44,6 +44,7 @@ fn spec(profile: &Profile, accept: &[&str]) -> ProfileSpec {
         profile: profile.clone(),
         node_selector: std::collections::BTreeMap::new(),
         accept_findings: accept.iter().map(|code| (*code).to_owned()).collect(),
+        has_empty_flags: false,
     }
 }
 
@@ -502,26 +503,29 @@ fn every_release_that_brought_names_has_its_finding() {
     assert!(names::RELEASES.iter().map(|(release, _)| release).eq(&releases));
 }
 
+/// The messages of the findings of one code.
+fn messages(profile: &Profile, code: Code) -> Vec<String> {
+    let of_code = findings(profile)
+        .into_iter()
+        .filter(|finding| finding.code == code);
+    of_code.map(|finding| finding.message).collect()
+}
+
 #[test]
 fn clone3_needs_an_answer_that_programs_know() {
     let mut profile = good();
     accepted(&profile, Code::NoClone3Answer);
+    let message = |profile: &Profile| messages(profile, Code::NoClone3Answer).remove(0);
     for action in Action::ALL {
         profile.default_action = *action;
         profile.default_errno_ret = None;
         profile.syscalls.truncate(1);
-        if !denies(*action) {
+        // Without a tracer the kernel answers ENOSYS.
+        if !denies(*action) || *action == Action::Trace {
             accepted(&profile, Code::NoClone3Answer);
             continue;
         }
         found(&profile, Code::NoClone3Answer, "syscalls");
-        let message = |profile: &Profile| {
-            let mut findings = findings(profile).into_iter();
-            findings
-                .find(|finding| finding.code == Code::NoClone3Answer)
-                .unwrap()
-                .message
-        };
         assert!(message(&profile).contains("but for runc"));
         // The number before that of clone3.
         profile.syscalls[0].names.push("pidfd_open".to_owned());
@@ -529,9 +533,151 @@ fn clone3_needs_an_answer_that_programs_know() {
         profile.syscalls[0].names.pop();
         profile.syscalls.push(entry(Action::Errno, &["close_range"]));
         assert!(message(&profile).contains("also on runc, because the profile names close_range"));
-        profile.syscalls[1].names.push("clone3".to_owned());
+        profile.syscalls[1] = entry(Action::Log, &["clone3"]);
         accepted(&profile, Code::NoClone3Answer);
+        // Runtimes leave it out, and for runc's own answer it counts.
+        profile.syscalls[1] = entry(*action, &["clone3"]);
+        found(&profile, Code::NoClone3Answer, "syscalls");
+        assert!(message(&profile).contains("also on runc, because the profile names it"));
     }
+}
+
+#[test]
+fn an_entry_that_denies_clone3_does_so_with_enosys() {
+    let mut profile = good();
+    profile.architectures = vec![Architecture::X86_64];
+    let mut ask = |default: Action, action: Action, errno: Option<u16>| {
+        profile.default_action = default;
+        profile.default_errno_ret = None;
+        profile.syscalls.truncate(1);
+        profile.syscalls.push(entry(action, &["mount", "clone3"]));
+        profile.syscalls[1].errno_ret = errno.and_then(Errno::new);
+        let message = messages(&profile, Code::NoClone3Answer).pop();
+        assert!(message.is_none() || places(&profile, Code::NoClone3Answer) == ["syscalls[1].names[1]"]);
+        message
+    };
+    for default in [Action::Allow, Action::KillProcess] {
+        for (action, errno, with) in [
+            (Action::Errno, None, "errno 1"),
+            (Action::Errno, Some(0), "errno 0"),
+            (Action::Errno, Some(37), "errno 37"),
+            (Action::Errno, Some(39), "errno 39"),
+            (Action::Trap, None, "SCMP_ACT_TRAP"),
+            (Action::KillThread, None, "SCMP_ACT_KILL_THREAD"),
+        ] {
+            let message = ask(default, action, errno).unwrap();
+            assert!(
+                message.starts_with(&format!("clone3 is denied with {with}: ")),
+                "{message}"
+            );
+        }
+        for (action, errno) in [
+            (Action::Errno, Some(38)),
+            (Action::Trace, None),
+            (Action::Log, None),
+            (Action::Notify, None),
+        ] {
+            assert_eq!(ask(default, action, errno), None, "{action}");
+        }
+    }
+    // Of a call that is denied under a condition alone, the condition on an address is told.
+    profile.default_action = Action::Allow;
+    profile.syscalls[1] = entry(Action::Errno, &["clone3"]);
+    found(&profile, Code::NoClone3Answer, "syscalls[1].names[0]");
+    profile.syscalls[1].args = vec![Condition {
+        index: 0,
+        value: 1,
+        value_two: None,
+        op: Operator::Equal,
+    }];
+    accepted(&profile, Code::NoClone3Answer);
+    found(&profile, Code::PointerArgument, "syscalls[1].args[0]");
+}
+
+#[test]
+fn a_multiplexer_opens_no_more_than_what_is_allowed_by_name() {
+    use Architecture::{Aarch64, Mips, S390X, X32, X86, X86_64};
+    let told = |listed: &[Architecture], names: &[&str]| {
+        let mut profile = good();
+        profile.architectures = listed.to_vec();
+        profile.syscalls.push(entry(Action::Allow, names));
+        let findings = findings(&profile).into_iter();
+        let of_code = findings.filter(|finding| finding.code == Code::OpenMultiplexer);
+        of_code
+            .map(|finding| (finding.field.to_string(), finding.message))
+            .collect::<Vec<_>>()
+    };
+    let ipc = [
+        "ipc", "msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "shmat", "shmctl",
+        "shmdt", "shmget",
+    ];
+    for listed in [&[X86][..], &[X86_64, X86], &[S390X], &[Mips]] {
+        let found = told(listed, &["connect", "socketcall"]);
+        assert_eq!(found.len(), 1, "{listed:?}");
+        assert_eq!(found[0].0, "syscalls[1].names[1]");
+        assert!(found[0].1.contains("through socketcall"), "{}", found[0].1);
+        // With semop, semtimedop opens nothing.
+        assert_eq!(told(listed, &ipc), []);
+        let found = told(listed, &ipc[..11]);
+        assert!(
+            found[0].1.ends_with("that no entry allows: shmget"),
+            "{}",
+            found[0].1
+        );
+        assert_eq!(told(listed, &["connect", "shmget"]), []);
+    }
+    for listed in [&[X86_64][..], &[X86_64, X32], &[Aarch64], &[]] {
+        assert_eq!(told(listed, &["socketcall", "ipc"]), [], "{listed:?}");
+    }
+    assert_eq!(told(&[X86], &["socketcall", "ipc"]).len(), 2);
+
+    // Under a condition, denied, notified, or where all is allowed.
+    let mut profile = good();
+    profile.architectures = vec![X86_64, X86];
+    profile.syscalls.push(entry(Action::Allow, &["socketcall"]));
+    found(&profile, Code::OpenMultiplexer, "syscalls[1].names[0]");
+    profile.syscalls[1].args = vec![Condition {
+        index: 0,
+        value: 3,
+        value_two: None,
+        op: Operator::Equal,
+    }];
+    accepted(&profile, Code::OpenMultiplexer);
+    profile.syscalls[1].args.clear();
+    for action in [Action::Errno, Action::KillProcess, Action::Notify] {
+        profile.syscalls[1].action = action;
+        accepted(&profile, Code::OpenMultiplexer);
+    }
+    profile.syscalls[1].action = Action::Log;
+    found(&profile, Code::OpenMultiplexer, "syscalls[1].names[0]");
+    profile.default_action = Action::Log;
+    accepted(&profile, Code::OpenMultiplexer);
+}
+
+#[test]
+fn an_empty_list_of_flags_is_told_and_one_that_is_absent_is_not() {
+    let told = |flags: Option<&str>| {
+        let flags = flags.map_or(String::new(), |flags| format!(r#", "flags": {flags}"#));
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW"{flags}, "syscalls": [{{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}}]}}"#
+        );
+        let findings = crate::profile::parse_spec(&serde_json::from_str(&text).unwrap())
+            .unwrap()
+            .findings();
+        let empty = findings
+            .into_iter()
+            .find(|finding| finding.code == Code::EmptyFlags);
+        empty.map(|finding| {
+            let affects: Vec<_> = finding.affects.iter().map(ToString::to_string).collect();
+            (finding.field.to_string(), affects.join(", "))
+        })
+    };
+    assert_eq!(
+        told(Some("[]")),
+        Some(("flags".to_owned(), "runc from 1.2, crun".to_owned()))
+    );
+    assert_eq!(told(None), None);
+    assert_eq!(told(Some(r#"["SECCOMP_FILTER_FLAG_LOG"]"#)), None);
 }
 
 #[test]
@@ -789,6 +935,13 @@ fn a_default_that_allows_says_how_many_risky_calls_it_lets_through() {
     assert_eq!(count(&profile), Some(all - 2));
     profile.syscalls.push(entry(Action::Allow, &["setns"]));
     assert_eq!(count(&profile), Some(all - 2));
+    // What no architecture of the profile has cannot be let through: nfsservctl, stime, umount, vm86 and vm86old.
+    profile.architectures = vec![Architecture::X86_64];
+    let on_amd64 = count(&profile).unwrap();
+    profile.architectures.push(Architecture::X86);
+    assert!(on_amd64 < count(&profile).unwrap());
+    profile.architectures = vec![Architecture::Aarch64];
+    assert!(count(&profile).unwrap() < on_amd64);
 }
 
 #[test]

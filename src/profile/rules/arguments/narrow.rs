@@ -4,6 +4,9 @@
 //! architectures alone have are left out, since there no argument has more than 32 bits, and so are arguments of type
 //! `unsigned long` that are checked in full, such as the flags of `mount` and `unshare`.
 
+use super::super::super::model::Architecture;
+use super::is_call;
+
 /// Arguments of a 32-bit type, such as `int`, `pid_t`, `uid_t` and `key_t`, and those that are cut to one: descriptors, the
 /// flags of `clone` and the mode of `mbind`. Sorted.
 const BITS_32: &[(&str, &[u8])] = &[
@@ -306,6 +309,26 @@ fn holds(table: &[(&str, &[u8])], name: &str, argument: u8) -> bool {
     at.is_ok_and(|at| table[at].1.contains(&argument))
 }
 
+/// Arguments that are user and group IDs of 16 bits where the call is the old one. Sorted. Source: `kernel/uid16.c`.
+const OLD_IDS: &[(&str, &[u8])] = &[
+    ("chown", &[1, 2]),
+    ("fchown", &[1, 2]),
+    ("lchown", &[1, 2]),
+    ("setfsgid", &[0]),
+    ("setfsuid", &[0]),
+    ("setgid", &[0]),
+    ("setregid", &[0, 1]),
+    ("setresgid", &[0, 1, 2]),
+    ("setresuid", &[0, 1, 2]),
+    ("setreuid", &[0, 1]),
+    ("setuid", &[0]),
+];
+
+/// Whether the calls of [`OLD_IDS`] are the old ones there: the kernel has others with IDs of 32 bits, such as `setuid32`.
+fn has_old_ids(architecture: Architecture) -> bool {
+    is_call("setuid32", architecture)
+}
+
 /// How many bits of this argument the kernel reads, if not all.
 pub(in super::super) fn bits_read(name: &str, argument: u8) -> Option<u32> {
     if holds(BITS_16, name, argument) {
@@ -317,6 +340,16 @@ pub(in super::super) fn bits_read(name: &str, argument: u8) -> Option<u32> {
     }
 }
 
+/// The architecture of these on which the kernel reads 16 bits of this argument, and more on others.
+pub(in super::super) fn cut_to_16_bits(
+    name: &str,
+    argument: u8,
+    architectures: &[Architecture],
+) -> Option<Architecture> {
+    let mut old = architectures.iter().filter(|one| has_old_ids(**one));
+    old.find(|_| holds(OLD_IDS, name, argument)).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::is_pointer;
@@ -325,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted_and_name_system_calls_and_arguments_that_exist() {
-        for table in [BITS_32, BITS_16] {
+        for table in [BITS_32, BITS_16, OLD_IDS] {
             assert!(table.is_sorted_by(|(one, _), (other, _)| one < other));
             for (name, arguments) in table {
                 assert!(syscalls::lookup(name).is_some(), "{name}");
@@ -343,6 +376,27 @@ mod tests {
                 let in_both = holds(BITS_16, name, *argument) && holds(BITS_32, name, *argument);
                 assert!(!in_both, "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn ids_have_16_bits_where_the_kernel_has_other_calls_for_those_of_32() {
+        use Architecture::{Aarch64, Arm, M68k, Mips, Ppc, S390, S390X, Sh, X32, X86, X86_64};
+        for architecture in [X86, Arm, S390, M68k, Sh] {
+            let cut = |name, argument| cut_to_16_bits(name, argument, &[X86_64, architecture]);
+            assert_eq!(cut("setuid", 0), Some(architecture));
+            assert_eq!(cut("lchown", 2), Some(architecture));
+            assert_eq!(cut("lchown", 0), None);
+            assert_eq!(cut("setuid32", 0), None);
+            assert_eq!(cut("fchownat", 2), None);
+        }
+        assert_eq!(
+            cut_to_16_bits("setuid", 0, &[X86_64, X32, Aarch64, Mips, Ppc, S390X]),
+            None
+        );
+        for (name, arguments) in OLD_IDS {
+            let wide = arguments.iter().all(|one| holds(BITS_32, name, *one));
+            assert!(wide, "{name}");
         }
     }
 

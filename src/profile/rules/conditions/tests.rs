@@ -1,5 +1,6 @@
 //! Each rule about conditions, operator by operator.
 
+use super::super::multiplexers::MULTIPLEXED_CALL;
 use super::*;
 use crate::profile::model::{Action, Architecture};
 
@@ -288,6 +289,93 @@ fn an_address_is_compared_with_zero_alone() {
 }
 
 #[test]
+fn what_is_an_address_for_some_requests_is_compared_beside_the_request() {
+    let on = |index, op, value, value_two| Condition {
+        index,
+        ..condition(op, value, value_two)
+    };
+    let told = |name: &str, request: Option<Condition>, data: Condition| {
+        let args = request.into_iter().chain([data]).collect();
+        let findings = POINTER_ARGUMENT.findings(&profile(Action::Allow, Action::Errno, name, args));
+        let told = findings
+            .into_iter()
+            .map(|finding| (finding.field.to_string(), finding.message));
+        told.collect::<Vec<_>>()
+    };
+    let data = || on(2, Operator::Equal, 7, None);
+    let equal = |value| Some(on(1, Operator::Equal, value, None));
+    let masked = |mask, value| Some(on(1, Operator::MaskedEqual, mask, Some(value)));
+
+    let alone = told("ioctl", None, data());
+    assert_eq!(alone.len(), 1);
+    assert_eq!(alone[0].0, "syscalls[0].args[0]");
+    assert!(
+        alone[0].1.contains("does not say which request"),
+        "{}",
+        alone[0].1
+    );
+    // Not one request.
+    for request in [
+        Some(on(1, Operator::NotEqual, 0x540b, None)),
+        Some(on(1, Operator::GreaterOrEqual, 0x540b, None)),
+        masked(0xff, 0x0b),
+    ] {
+        assert_eq!(told("ioctl", request, data()).len(), 1);
+    }
+    // TIOCSTI and TCGETS take an address, TCFLSH a number.
+    for request in [
+        equal(0x5412),
+        equal(0x5401),
+        equal(1 << 32 | 0x5412),
+        masked(u64::MAX, 0x5412),
+    ] {
+        let found = told("ioctl", request, data());
+        assert_eq!(found[0].0, "syscalls[0].args[1]");
+        assert!(
+            found[0].1.contains("is an address with the request 0x54"),
+            "{}",
+            found[0].1
+        );
+    }
+    for request in [equal(0x540b), masked(0xffff_ffff, 0x540b)] {
+        assert_eq!(told("ioctl", request, data()), []);
+    }
+    // Nothing, and what is a request itself or of another call.
+    assert_eq!(told("ioctl", None, on(2, Operator::Equal, 0, None)), []);
+    assert_eq!(told("ioctl", None, on(1, Operator::Equal, 7, None)), []);
+    assert_eq!(told("fcntl", None, data()), []);
+}
+
+#[test]
+fn upper_bits_of_an_old_id_are_told_where_the_kernel_reads_16() {
+    let told = |listed: &[Architecture], name: &str, condition: Condition| {
+        let mut profile = profile(Action::Allow, Action::Errno, name, vec![condition]);
+        profile.architectures = listed.to_vec();
+        let findings = UPPER_HALF.findings(&profile).into_iter();
+        findings.map(|finding| finding.message).collect::<Vec<_>>()
+    };
+    let masked = |mask| condition(Operator::MaskedEqual, mask, Some(0));
+    let both = [Architecture::X86_64, Architecture::X86];
+    assert_eq!(told(&both[..1], "setuid", masked(0xffff_ffff)), [""; 0]);
+    let message = told(&both, "setuid", masked(0xffff_ffff)).remove(0);
+    assert!(
+        message.starts_with("the kernel reads 16 bits of argument 0 of setuid on SCMP_ARCH_X86, "),
+        "{message}"
+    );
+    assert!(message.contains("the mask 0xffff,"), "{message}");
+    assert_eq!(told(&both, "setuid", masked(0xffff)), [""; 0]);
+    assert_eq!(told(&both, "setuid", masked(0x1_ffff)).len(), 1);
+    assert_eq!(told(&both, "setuid32", masked(0xffff_ffff)), [""; 0]);
+    assert_eq!(told(&both, "socket", masked(0xffff_ffff)), [""; 0]);
+    // As on all others where it is not the old one.
+    let message = told(&both, "socket", condition(Operator::Equal, 1, None)).remove(0);
+    assert!(
+        message.starts_with("the kernel reads 32 bits of argument 0 of socket, "),
+        "{message}"
+    );
+}
+
+#[test]
 fn upper_bits_are_told_where_they_get_around_an_answer() {
     let found = |default, action, name, condition| {
         UPPER_HALF
@@ -332,8 +420,14 @@ fn upper_bits_are_told_where_they_get_around_an_answer() {
         );
         assert_eq!(found(Action::Allow, Action::Errno, name, one), 0, "{name}");
     }
-    let wide = condition(Operator::MaskedEqual, u64::MAX, Some(38));
-    assert_eq!(found(Action::Allow, Action::Errno, "socket", wide), 1);
+    for (mask, count) in [(u64::from(u32::MAX), 0), (0x1_ffff_ffff, 1), (u64::MAX, 1)] {
+        let masked = condition(Operator::MaskedEqual, mask, Some(38));
+        assert_eq!(
+            found(Action::Allow, Action::Errno, "socket", masked),
+            count,
+            "{mask:#x}"
+        );
+    }
     let root = condition(Operator::Equal, 0, None);
     for name in [
         "setuid",
