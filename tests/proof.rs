@@ -7,6 +7,8 @@
 
 #[path = "testload/fork_server.rs"]
 mod fork_server;
+#[path = "proof/mistakes.rs"]
+mod mistakes;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -30,10 +32,14 @@ struct Bench {
 
 impl Bench {
     fn new(listener_prefixes: &[&str]) -> Self {
+        Self::limited(listener_prefixes, Limits::default())
+    }
+
+    fn limited(listener_prefixes: &[&str], limits: Limits) -> Self {
         let folder = TempDir::new().unwrap();
         let program = folder.path().join("callgate");
         symlink(PROGRAM, &program).unwrap();
-        let (client, server) = start_program(&program, Limits::default());
+        let (client, server) = start_program(&program, limits);
         let prefixes = listener_prefixes.iter().map(ToString::to_string).collect();
         Self {
             server,
