@@ -359,4 +359,19 @@ mod tests {
             assert!(!is_pointer(name, argument), "{name} {argument}");
         }
     }
+
+    #[test]
+    fn what_argument_2_of_ioctl_is_depends_on_the_request() {
+        let is_told = |request| depends_on_request("ioctl", 2, request);
+        assert!(is_told(None));
+        // <asm-generic/ioctls.h>: those that take a structure, and their neighbours that take a number or nothing.
+        for request in [0x5401, 0x5402, 0x5403, 0x5404, 0x5412, 0x5413, 0x5414, 0x541c] {
+            assert!(is_told(Some(request)), "{request:#x}");
+        }
+        for request in [0, 0x5400, 0x5409, 0x540a, 0x540b, 0x540e] {
+            assert!(!is_told(Some(request)), "{request:#x}");
+        }
+        assert!(!depends_on_request("ioctl", 1, None));
+        assert!(!depends_on_request("fcntl", 2, None));
+    }
 }

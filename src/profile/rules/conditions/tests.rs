@@ -420,7 +420,12 @@ fn upper_bits_are_told_where_they_get_around_an_answer() {
         );
         assert_eq!(found(Action::Allow, Action::Errno, name, one), 0, "{name}");
     }
-    for (mask, count) in [(u64::from(u32::MAX), 0), (0x1_ffff_ffff, 1), (u64::MAX, 1)] {
+    for (mask, count) in [
+        (u64::from(u32::MAX), 0),
+        (1 << 32, 1),
+        (0x1_ffff_ffff, 1),
+        (u64::MAX, 1),
+    ] {
         let masked = condition(Operator::MaskedEqual, mask, Some(38));
         assert_eq!(
             found(Action::Allow, Action::Errno, "socket", masked),
