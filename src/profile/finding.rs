@@ -68,7 +68,7 @@ pub struct Finding {
     /// A call that shows it, where there is one: `socket(0x26, 0x0)`.
     pub witness: Option<String>,
     /// For whom it holds, where that is not everyone: what [`Class::NotPortable`] names.
-    pub affects: &'static [Affected],
+    pub affects: Box<[Affected]>,
     /// Who has taken responsibility for it, if anybody has.
     pub accepted: Option<AcceptedBy>,
     /// How many more of its code, for the same programs, are not listed.
@@ -94,7 +94,7 @@ impl Finding {
             location: None,
             message: message.into(),
             witness: None,
-            affects: &[],
+            affects: Box::default(),
             accepted: None,
             more: 0,
         }
@@ -111,8 +111,11 @@ impl Finding {
 
     /// The same finding, for these alone.
     #[must_use]
-    pub fn affecting(self, affects: &'static [Affected]) -> Self {
-        Self { affects, ..self }
+    pub fn affecting(self, affects: impl Into<Box<[Affected]>>) -> Self {
+        Self {
+            affects: affects.into(),
+            ..self
+        }
     }
 
     /// Whether it concerns who runs these: it makes the profile Invalid, holds for everyone, or for one of them.

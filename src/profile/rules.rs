@@ -2,7 +2,7 @@
 //!
 //! Pure; knows the model and the table of system calls alone. Field paths are relative to the profile. A rule
 //! stands beside what the reference says of it, with a profile that it finds nothing in and one that it does.
-//! What is said about runtimes was seen on runc 1.1.5 and 1.5, crun 1.8.1 and 1.27.1, youki 0.7.0, with libseccomp
+//! What is said about runtimes was seen on runc 1.1.5 to 1.5, crun 1.8.1 to 1.27.1, youki 0.7.0, with libseccomp
 //! 2.5.4 and 2.6.1; "the specification" is
 //! <https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config-linux.md#seccomp>.
 
@@ -176,7 +176,7 @@ impl Found {
     fn add_for(&mut self, affects: &'static [Affected], finding: impl FnOnce() -> (FieldPath, String)) {
         if self.findings.len() >= Self::MAX {
             let mut listed = self.findings.iter_mut().rev();
-            if let Some(last) = listed.find(|listed| listed.affects == affects) {
+            if let Some(last) = listed.find(|listed| *listed.affects == *affects) {
                 last.more = last.more.saturating_add(1);
                 return;
             }

@@ -66,7 +66,7 @@ mod tests {
             "{}",
             finding.message
         );
-        assert_eq!(finding.affects, [Affected::always(Software::Runc)]);
+        assert_eq!(*finding.affects, [Affected::always(Software::Runc)]);
         // What is added is added for each architecture, and for many calls there is more of it.
         assert_eq!(nearly_too_large(&small, &x86[..1]), None);
         assert_eq!(

@@ -1044,7 +1044,7 @@ fn beyond_the_limit_one_finding_is_listed_for_whom_no_other_is() {
     add(&mut found, &[]);
     let findings = found.finish();
     let more = |affects: &[Affected]| {
-        let of_these = findings.iter().filter(|finding| finding.affects == affects);
+        let of_these = findings.iter().filter(|finding| *finding.affects == *affects);
         of_these.fold((0, 0), |(listed, more), finding| {
             (listed + 1, more + finding.more)
         })
