@@ -198,26 +198,15 @@ pub enum End {
 pub struct StartNeeds {
     /// The runtime.
     pub runtime: Software,
-    /// The version that was measured or traced.
+    /// The version that was measured, by starting containers under filters that deny one call or two.
     pub version: &'static str,
     /// The versions that are taken to need the same. Those between two that were measured are taken to need what
     /// either does.
     pub versions: Affected,
-    /// How it is known.
-    pub evidence: Evidence,
     /// Of containers with Kubernetes' `allowPrivilegeEscalation: false`.
     pub with_no_new_privs: Start,
     /// Of others.
     pub without_no_new_privs: Start,
-}
-
-/// How it is known what a runtime needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// Containers were started by it, under filters that deny one call or two.
-    Started,
-    /// Its calls were traced. What an older version was measured to need it is taken to need, too.
-    Traced,
 }
 
 /// What starts need of one kind, in lists so that what is common to several is there once.

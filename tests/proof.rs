@@ -297,10 +297,10 @@ async fn what_a_filter_answers_to_a_start_comes_out_of_the_child_and_is_told_for
                 .iter()
                 .any(|finding| finding.code == code && finding.message.contains(what))
         };
-        assert!(told(Code::StartFails, "runc cannot start"));
+        assert!(told(Code::StartFails, "runc 1.5.2, 1.4.4"));
         assert!(told(Code::StartFails, "runc then hangs"));
-        assert!(told(Code::StartFails, "youki cannot start"));
-        assert!(told(Code::NeedsNoNewPrivs, "crun can start"));
+        assert!(told(Code::StartFails, "youki 0.7.0 cannot start"));
+        assert!(told(Code::NeedsNoNewPrivs, "crun 1.21 and 1.8.1 can start"));
     }
 }
 

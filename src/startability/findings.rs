@@ -6,6 +6,9 @@ use super::{Call, CallAnswer, Denials, End, Need, START_NEEDS, Start, StartAnswe
 use crate::filter::native;
 use crate::profile::{Affected, Code, FieldPath, Finding, Profile, Software};
 
+/// Of versions that a finding concerns and does not name.
+const UNTRIED: &str = "Other versions were not tried, and are taken to be like those next to them";
+
 /// What there is to tell of a version of a runtime, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -113,7 +116,7 @@ impl Judge<'_> {
 
     /// Before 1.1.15, runc answered unknown calls for the listed architectures alone.
     fn has_stub(&self, needs: &StartNeeds) -> bool {
-        let is_old = needs.versions.before.is_some();
+        let is_old = needs.versions.from.is_none();
         !is_old || native().is_some_and(|native| self.profile.architectures.contains(&native))
     }
 
@@ -155,23 +158,37 @@ impl Judge<'_> {
                 }
             }
             for (kind, group) in groups {
-                let affects = match group[..] {
-                    [(one, _)] if rows.len() > 1 => std::slice::from_ref(&one.versions),
-                    _ => always(runtime),
-                };
-                let mut missing: Vec<_> = group.iter().flat_map(|(_, missing)| *missing).copied().collect();
-                missing.sort_unstable();
-                missing.dedup();
-                findings.push(self.tell(kind, affects, &missing));
+                findings.push(self.tell(kind, &group));
             }
         }
         findings.sort_by_key(|finding| finding.code);
         findings
     }
 
-    fn tell(&self, kind: Kind, affects: &'static [Affected], missing: &[&'static Need]) -> Finding {
-        let who = affects.first().map(ToString::to_string).unwrap_or_default();
+    fn tell(&self, kind: Kind, group: &[(&'static StartNeeds, &[&'static Need])]) -> Finding {
+        let mut missing: Vec<_> = group.iter().flat_map(|(_, missing)| *missing).copied().collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let missing = &missing[..];
+        let affects = versions(group.iter().map(|(needs, _)| needs.versions));
+        let who = tried(group.iter().map(|(needs, _)| *needs));
         let (list, names, them) = (list(missing), names(missing), them(missing));
+        let (need, call, pass, own) = match group {
+            [_] => ("it needs", "it calls", "it may pass", "its own"),
+            [(_, first), others @ ..]
+                if others
+                    .iter()
+                    .all(|(_, other)| first_ways(other) == first_ways(first)) =>
+            {
+                ("they need", "they call", "they may pass", "their own")
+            }
+            _ => (
+                "they need one or another of",
+                "they call one or another of",
+                "they may pass",
+                "their own",
+            ),
+        };
         let hang = if affects.iter().any(|one| one.software == Software::Runc) {
             self.hang(missing)
         } else {
@@ -182,37 +199,37 @@ impl Judge<'_> {
                 Code::StartFails,
                 format!(
                     "{who} cannot start a container under this profile: between the loading of the filter and the \
-                     start of the program it needs {list}{hang}. Allow {them}"
+                     start of the program {need} {list}{hang}. {UNTRIED}. Allow {them}"
                 ),
             ),
             Kind::NowAndThen => (
                 Code::StartFails,
                 format!(
-                    "{who} fails now and then to start a container under this profile: at moments of its own it needs \
-                     {list}{hang}. Allow {them}"
+                    "now and then {who} cannot start a container under this profile: at moments of {own} {need} \
+                     {list}{hang}. {UNTRIED}. Allow {them}"
                 ),
             ),
             Kind::Perhaps => (
                 Code::StartFails,
                 format!(
                     "{who} may be unable to start a container under this profile: between the loading of the filter \
-                     and the start of the program it calls {names}, and the profile denies that for some arguments, \
-                     which it may pass{hang}. Allow {them} whatever the arguments"
+                     and the start of the program {call} {names}, and the profile denies that for some arguments, \
+                     which {pass}{hang}. {UNTRIED}. Allow {them} whatever the arguments"
                 ),
             ),
             Kind::PerhapsWithNoNewPrivs => (
                 Code::NeedsNoNewPrivs,
                 format!(
                     "{who} may be unable to start a container under this profile without allowPrivilegeEscalation: \
-                     false: then it also calls {names}, and the profile denies that for some arguments, which it may \
-                     pass{hang}. Allow {them} whatever the arguments, or have all pods set that"
+                     false: then {call} {names} as well, and the profile denies that for some arguments, which \
+                     {pass}{hang}. {UNTRIED}. Allow {them} whatever the arguments, or have all pods set that"
                 ),
             ),
             Kind::WithNoNewPrivs { root } => (
                 Code::NeedsNoNewPrivs,
                 format!(
                     "{who} can start a container under this profile only with allowPrivilegeEscalation: false{}; \
-                     otherwise it also needs {list}{hang}. Allow {them}, or have all pods set that",
+                     otherwise {need} {list}, as well{hang}. {UNTRIED}. Allow {them}, or have all pods set that",
                     if root { "" } else { " or as root" },
                 ),
             ),
@@ -237,10 +254,6 @@ impl Judge<'_> {
 
     /// Of runtimes that ask the listener before the program does.
     fn listener(&self) -> Option<Finding> {
-        const BOTH: &[Affected] = &[
-            Affected::always(Software::Runc),
-            Affected::always(Software::Youki),
-        ];
         let asked_by = |runtime| -> Vec<&str> {
             let all = self.answers.iter();
             let asked = all.filter(|(call, answer)| call.arguments.is_empty() && answer.asks_listener);
@@ -255,19 +268,19 @@ impl Judge<'_> {
                 "runc then waits for the listener, and containers start only if that lets {them} through at once"
             )
         };
-        let (affects, message) = if youki.is_empty() {
+        let (runtimes, message) = if youki.is_empty() {
             let message = format!(
                 "runc itself may call {} before the program starts: {}",
                 runc.join(", "),
                 waits()
             );
-            (always(Software::Runc), message)
+            (vec![Software::Runc], message)
         } else if runc.is_empty() {
             let message = format!(
                 "youki itself may call {} before the program starts, and then none may start with it",
                 youki.join(", ")
             );
-            (always(Software::Youki), message)
+            (vec![Software::Youki], message)
         } else {
             let who = if runc == youki {
                 format!("runc and youki themselves may call {}", runc.join(", "))
@@ -279,8 +292,9 @@ impl Judge<'_> {
                 "{who} before the program starts: {}; with youki none may start",
                 waits()
             );
-            (BOTH, message)
+            (vec![Software::Runc, Software::Youki], message)
         };
+        let affects: Vec<Affected> = runtimes.into_iter().map(Affected::always).collect();
         Some(Finding::new(Code::NotifyAtStart, self.place(first), message).affecting(affects))
     }
 
@@ -348,12 +362,35 @@ fn is_called_by(runtime: Software, name: &str) -> bool {
     })
 }
 
-const fn always(runtime: Software) -> &'static [Affected] {
-    match runtime {
-        Software::Runc => const { &[Affected::always(Software::Runc)] },
-        Software::Crun => const { &[Affected::always(Software::Crun)] },
-        _ => const { &[Affected::always(Software::Youki)] },
+/// `runc 1.5.2, 1.4.4 and 1.1.5`: those that were started.
+fn tried(rows: impl Iterator<Item = &'static StartNeeds>) -> String {
+    let rows: Vec<_> = rows.collect();
+    let runtime = rows.first().map_or("", |row| row.runtime.as_str());
+    let versions: Vec<&str> = rows.iter().map(|row| row.version).collect();
+    match versions.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{runtime} {} and {last}", others.join(", ")),
+        _ => format!("{runtime} {}", versions.join("")),
     }
+}
+
+/// The versions of one program that are in any of these, oldest first, those that touch as one.
+fn versions(ranges: impl Iterator<Item = Affected>) -> Vec<Affected> {
+    let mut ranges: Vec<Affected> = ranges.collect();
+    ranges.sort_by_key(|range| range.from);
+    let mut all: Vec<Affected> = Vec::new();
+    for range in ranges {
+        match all.last_mut() {
+            Some(last)
+                if last
+                    .before
+                    .is_none_or(|before| range.from.is_none_or(|from| from <= before)) =>
+            {
+                last.before = last.before.zip(range.before).map(|(one, other)| one.max(other));
+            }
+            _ => all.push(range),
+        }
+    }
+    all
 }
 
 #[cfg(test)]

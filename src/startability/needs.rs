@@ -2,17 +2,21 @@
 //!
 //! Measured on x86-64, Linux 6.18, with libseccomp 2.5.4, by starting containers with `create` and `start` as containerd
 //! does: as uid 0 and as uid 1000, under filters that allow all calls but one, or but two where one stands in for the
-//! other. runc 1.5.2 was built by Go 1.26 without libpathrs, runc 1.1.5 and crun 1.8.1 are Debian's, youki 0.7.0 is the
-//! crate's, with the features `v2` and `seccomp`.
+//! other. runc since 1.2 was built by Go 1.26 without libpathrs, runc 1.1.5 and crun 1.8.1 are those of Debian 12, crun
+//! 1.21 is that of Debian 13 with its libseccomp 2.6.0, youki 0.7.0 is the crate's, with the features `v2` and `seccomp`.
 //!
-//! No crun since 1.9 was measured: a trace of crun 1.27.1 by strace(1) shows the calls of 1.8.1 and `close_range(2)`, and
-//! that it goes on after an errno from that. It is taken to need the rest as 1.8.1 does.
+//! runc 1.2.8 and 1.3.3 brought the mend of CVE-2025-52881, since which runc writes to `/proc` by handles of a mount of
+//! its own, and the start of every later version needs more.
+//!
+//! Measured once in the same way, and no other: runc 1.2.0 is like 1.2.6, 1.3.0 like 1.3.2, 1.3.7 like 1.3.4; crun 1.28
+//! with libseccomp 2.6.1 is like 1.21. Tests start every version of [`START_NEEDS`]. All others are taken to be like those
+//! next to them, which findings say.
 //!
 //! Of the needs "now and then", runc's `futex` failed about two starts of three, `rt_sigreturn` (Go's runtime interrupts
 //! its own threads) 2 to 9 of 60, and `mmap` 1 of
 //! 60, or with `no_new_privs` 2 of 210.
 
-use super::{Denials, Evidence, Need, Start, StartNeeds, sites};
+use super::{Denials, Need, Start, StartNeeds, sites};
 use crate::profile::{Affected, Software, Version};
 
 const ANY: Denials = Denials::ANY;
@@ -23,10 +27,14 @@ const ZERO: Denials = Denials::ZERO;
 const UNKNOWN: Denials = Denials::EPERM.union(Denials::ENOSYS);
 const ERRNO_OR_KILL: Denials = ERRNO.union(KILL);
 
-const OLD_RUNC: Affected = Affected::before(Software::Runc, Version::new(1, 5, 0));
-const OLD_CRUN: Affected = Affected::before(Software::Crun, Version::new(1, 9, 0));
-const NEW_CRUN: Affected = Affected::since(Software::Crun, Version::new(1, 9, 0));
-const NEW_RUNC: Affected = Affected::since(Software::Runc, Version::new(1, 2, 0));
+/// Versions of runc from one to before another.
+const fn runc(from: Version, before: Version) -> Affected {
+    Affected {
+        software: Software::Runc,
+        from: Some(from),
+        before: Some(before),
+    }
+}
 
 /// A start fails if all of these calls are denied, each in one of the ways beside it.
 macro_rules! need {
@@ -93,116 +101,84 @@ pub const PORTABLE_START_PRIVILEGED: &[&str] = &[
     "setuid",
 ];
 
-/// Of runc 1.5.2 with `no_new_privs`.
-const RUNC_1_5_RESTRICTED: &[Need] = &[
+/// Of every runc.
+const RUNC: &[Need] = &[
     need!("close": ANY),
     need!("execve": ANY),
-    need!("fcntl": KILL),
-    need!("fcntl": ERRNO, "openat2": ERRNO),
-    need!("fstat": ANY),
     need!("fstatfs": ANY),
     need!("futex": ERRNO_OR_KILL).now_and_then(),
     need!("getdents64": ERRNO_OR_KILL),
-    need!("mmap": KILL).now_and_then(),
     need!("openat": ANY),
-    need!("openat2": ZERO.union(KILL)),
-    need!("openat2": ERRNO, "readlinkat": ANY),
     need!("rt_sigreturn": ERRNO_OR_KILL).now_and_then(),
-    need!("statx": ANY),
     need!("write": ANY),
 ];
 
-/// Of runc 1.5.2 without.
-const RUNC_1_5_PRIVILEGED: &[Need] = &[
+/// Of every runc, without `no_new_privs`.
+const RUNC_PRIVILEGED: &[Need] = &[
     need!("capget": ERRNO_OR_KILL),
     need!("capset": ERRNO_OR_KILL),
     need!("chdir": ERRNO_OR_KILL),
-    need!("close": ANY),
-    need!("close_range": KILL),
-    need!("epoll_ctl": KILL),
-    need!("execve": ANY),
     need!("faccessat2": Denials::OTHER.union(KILL)),
-    need!("faccessat2": UNKNOWN, "geteuid": KILL),
     need!("fchown": Denials::ENOSYS.union(Denials::OTHER).union(KILL)).unless_root(),
-    need!("fcntl": ZERO.union(KILL)),
-    need!("fcntl": ERRNO, "openat2": ERRNO),
-    need!("fstat": ANY),
-    need!("fstatfs": ANY),
-    need!("futex": ERRNO_OR_KILL).now_and_then(),
     need!("getcwd": ANY),
-    need!("getdents64": ERRNO_OR_KILL),
     need!("getpid": KILL),
     need!("getppid": ERRNO_OR_KILL),
-    need!("mmap": KILL).now_and_then(),
-    need!("newfstatat": ERRNO_OR_KILL),
-    need!("openat": ANY),
-    need!("openat2": ZERO.union(KILL)),
-    need!("openat2": ERRNO, "readlinkat": ANY),
     need!("prctl": ERRNO_OR_KILL),
     need!("prctl": ZERO).unless_root(),
-    need!("read": ANY),
-    need!("rt_sigreturn": ERRNO_OR_KILL).now_and_then(),
+    need!("read": ERRNO_OR_KILL),
     need!("setgid": ERRNO_OR_KILL),
     need!("setgroups": ERRNO_OR_KILL),
     need!("setuid": ERRNO_OR_KILL),
-    need!("statx": ANY),
-    need!("tgkill": ZERO.union(KILL)),
-    need!("write": ANY),
 ];
 
-/// Of runc 1.1.5 with `no_new_privs`.
-const RUNC_1_1_RESTRICTED: &[Need] = &[
-    need!("close": ANY),
-    need!("epoll_ctl": KILL),
-    need!("execve": ANY),
-    need!("fstatfs": ANY),
-    need!("futex": ERRNO_OR_KILL).now_and_then(),
-    need!("getdents64": ERRNO_OR_KILL),
-    need!("getpid": KILL),
-    need!("openat": ANY),
-    need!("rt_sigreturn": ERRNO_OR_KILL).now_and_then(),
-    need!("write": ANY),
-];
-
-/// Of runc 1.1.5 without.
+/// Of runc 1.1.5 without `no_new_privs`.
 const RUNC_1_1_PRIVILEGED: &[Need] = &[
-    need!("capget": ERRNO_OR_KILL),
-    need!("capset": ERRNO_OR_KILL),
-    need!("chdir": ERRNO_OR_KILL),
-    need!("close": ANY),
-    need!("epoll_ctl": KILL),
-    need!("execve": ANY),
-    need!("faccessat2": Denials::OTHER.union(KILL)),
     need!("faccessat2": UNKNOWN, "faccessat": ERRNO_OR_KILL),
     need!("faccessat2": UNKNOWN, "getegid": KILL),
     need!("faccessat2": UNKNOWN, "geteuid": KILL),
     need!("faccessat2": UNKNOWN, "getgid": KILL),
     need!("faccessat2": UNKNOWN, "getuid": KILL),
-    need!("fchown": Denials::ENOSYS.union(Denials::OTHER).union(KILL)).unless_root(),
     need!("fcntl": KILL),
     need!("fstat": ERRNO_OR_KILL),
-    need!("fstatfs": ANY),
-    need!("futex": ERRNO_OR_KILL).now_and_then(),
-    need!("getcwd": ANY),
-    need!("getdents64": ERRNO_OR_KILL),
-    need!("getpid": KILL),
-    need!("getppid": ERRNO_OR_KILL),
     need!("newfstatat": ANY),
-    need!("openat": ANY),
-    need!("prctl": ERRNO_OR_KILL),
-    need!("prctl": ZERO).unless_root(),
-    need!("read": ERRNO_OR_KILL),
-    need!("rt_sigreturn": ERRNO_OR_KILL).now_and_then(),
-    need!("setgid": ERRNO_OR_KILL),
-    need!("setgroups": ERRNO_OR_KILL),
-    need!("setuid": ERRNO_OR_KILL),
-    need!("write": ANY),
 ];
 
-/// Of crun 1.8.1 with `no_new_privs`.
+/// Of each runc since 1.2.
+const SINCE_RUNC_1_2: &[Need] = &[need!("fcntl": KILL)];
+
+/// Of each runc since 1.2, without `no_new_privs`.
+const SINCE_RUNC_1_2_PRIVILEGED: &[Need] = &[
+    need!("close_range": KILL),
+    need!("faccessat2": UNKNOWN, "geteuid": KILL),
+    need!("fcntl": ZERO),
+    need!("newfstatat": ERRNO_OR_KILL),
+    need!("tgkill": ZERO.union(KILL)),
+];
+
+/// Of runc 1.2.6 and 1.3.2, without `no_new_privs`.
+const RUNC_BY_PATHS_PRIVILEGED: &[Need] = &[need!("fstat": ERRNO_OR_KILL)];
+
+/// Of each runc since 1.2.8 but 1.3.0 to 1.3.2.
+const RUNC_BY_HANDLES: &[Need] = &[
+    need!("fcntl": ERRNO, "openat2": ERRNO),
+    need!("fstat": ANY),
+    need!("openat2": ZERO.union(KILL)),
+    need!("openat2": ERRNO, "readlinkat": ANY),
+    need!("statx": ANY),
+];
+
+/// Of runc 1.5.2.
+const RUNC_1_5: &[Need] = &[need!("mmap": KILL).now_and_then()];
+
+// What some versions of runc need and others next to them do not.
+const EPOLL: &[Need] = &[need!("epoll_ctl": KILL)];
+const GETPID: &[Need] = &[need!("getpid": KILL)];
+const READ_TO_SUCCEED: &[Need] = &[need!("read": ZERO)];
+
+/// Of each crun with `no_new_privs`.
 const CRUN_RESTRICTED: &[Need] = &[need!("close": KILL), need!("execve": ANY)];
 
-/// Of crun 1.8.1 without.
+/// Of each crun without.
 const CRUN_PRIVILEGED: &[Need] = &[
     need!("capset": ERRNO_OR_KILL),
     need!("close": KILL),
@@ -219,8 +195,15 @@ const CRUN_PRIVILEGED: &[Need] = &[
     need!("write": ANY),
 ];
 
-/// Of crun since 1.9, beside those of 1.8.1.
-const CLOSE_RANGE: &[Need] = &[need!("close_range": KILL)];
+/// Of crun 1.21, beside those of 1.8.1. Where the kernel seems not to have `close_range(2)` it looks for what to close.
+const CLOSE_RANGE: &[Need] = &[
+    need!("close_range": KILL),
+    need!("close_range": UNKNOWN, "fcntl": KILL),
+    need!("close_range": UNKNOWN, "fstat": KILL),
+    need!("close_range": UNKNOWN, "fstatfs": KILL),
+    need!("close_range": UNKNOWN, "getdents64": KILL),
+    need!("close_range": UNKNOWN, "openat": KILL),
+];
 
 /// Of youki 0.7.0 with `no_new_privs`.
 const YOUKI_RESTRICTED: &[Need] = &[
@@ -263,50 +246,215 @@ pub const START_NEEDS: &[StartNeeds] = &[
     StartNeeds {
         runtime: Software::Runc,
         version: "1.5.2",
-        versions: NEW_RUNC,
-        evidence: Evidence::Started,
+        versions: Affected::since(Software::Runc, Version::new(1, 5, 0)),
         with_no_new_privs: Start {
-            needs: &[RUNC_1_5_RESTRICTED],
-            sites: &[sites::RUNC_1_5_RESTRICTED],
+            needs: &[RUNC, SINCE_RUNC_1_2, RUNC_BY_HANDLES, RUNC_1_5],
+            sites: &[sites::RUNC_BY_HANDLES],
         },
         without_no_new_privs: Start {
-            needs: &[RUNC_1_5_PRIVILEGED],
-            sites: &[sites::RUNC_1_5_RESTRICTED, sites::RUNC_1_5_PRIVILEGED],
+            needs: &[
+                RUNC,
+                SINCE_RUNC_1_2,
+                RUNC_BY_HANDLES,
+                RUNC_1_5,
+                RUNC_PRIVILEGED,
+                SINCE_RUNC_1_2_PRIVILEGED,
+                EPOLL,
+                READ_TO_SUCCEED,
+            ],
+            sites: &[
+                sites::RUNC_BY_HANDLES,
+                sites::RUNC_BY_HANDLES_PRIVILEGED,
+                sites::CAPABILITY_VERSION,
+                sites::AMBIENT_SET,
+                sites::LAST_CAPABILITY,
+            ],
+        },
+    },
+    StartNeeds {
+        runtime: Software::Runc,
+        version: "1.4.4",
+        versions: runc(Version::new(1, 4, 1), Version::new(1, 5, 0)),
+        with_no_new_privs: Start {
+            needs: &[RUNC, SINCE_RUNC_1_2, RUNC_BY_HANDLES],
+            sites: &[sites::RUNC_BY_HANDLES],
+        },
+        without_no_new_privs: Start {
+            needs: &[
+                RUNC,
+                SINCE_RUNC_1_2,
+                RUNC_BY_HANDLES,
+                RUNC_PRIVILEGED,
+                SINCE_RUNC_1_2_PRIVILEGED,
+            ],
+            sites: &[
+                sites::RUNC_BY_HANDLES,
+                sites::RUNC_BY_HANDLES_PRIVILEGED,
+                sites::CAPABILITY_VERSION,
+                sites::AMBIENT_SET,
+                sites::RUNC_1_4_4,
+            ],
+        },
+    },
+    StartNeeds {
+        runtime: Software::Runc,
+        version: "1.4.0",
+        versions: runc(Version::new(1, 4, 0), Version::new(1, 4, 4)),
+        with_no_new_privs: Start {
+            needs: &[RUNC, SINCE_RUNC_1_2, RUNC_BY_HANDLES],
+            sites: &[sites::RUNC_BY_HANDLES],
+        },
+        without_no_new_privs: Start {
+            needs: &[
+                RUNC,
+                SINCE_RUNC_1_2,
+                RUNC_BY_HANDLES,
+                RUNC_PRIVILEGED,
+                SINCE_RUNC_1_2_PRIVILEGED,
+                EPOLL,
+                READ_TO_SUCCEED,
+            ],
+            sites: &[
+                sites::RUNC_BY_HANDLES,
+                sites::RUNC_BY_HANDLES_PRIVILEGED,
+                sites::CAPABILITY_VERSION,
+                sites::AMBIENT_SET,
+                sites::LAST_CAPABILITY,
+            ],
+        },
+    },
+    StartNeeds {
+        runtime: Software::Runc,
+        version: "1.3.4",
+        versions: runc(Version::new(1, 3, 3), Version::new(1, 4, 0)),
+        with_no_new_privs: Start {
+            needs: &[RUNC, SINCE_RUNC_1_2, RUNC_BY_HANDLES],
+            sites: &[sites::RUNC_BY_HANDLES],
+        },
+        without_no_new_privs: Start {
+            needs: &[
+                RUNC,
+                SINCE_RUNC_1_2,
+                RUNC_BY_HANDLES,
+                RUNC_PRIVILEGED,
+                SINCE_RUNC_1_2_PRIVILEGED,
+                EPOLL,
+                READ_TO_SUCCEED,
+            ],
+            sites: &[
+                sites::RUNC_BY_HANDLES,
+                sites::RUNC_BY_HANDLES_PRIVILEGED,
+                sites::CAPABILITY_VERSION,
+                sites::AMBIENT_SET,
+                sites::LAST_CAPABILITY,
+            ],
+        },
+    },
+    StartNeeds {
+        runtime: Software::Runc,
+        version: "1.3.2",
+        versions: runc(Version::new(1, 3, 0), Version::new(1, 3, 3)),
+        with_no_new_privs: Start {
+            needs: &[RUNC, SINCE_RUNC_1_2, EPOLL],
+            sites: &[sites::RUNC_1_1, sites::RUNC_BY_PATHS],
+        },
+        without_no_new_privs: Start {
+            needs: &[
+                RUNC,
+                SINCE_RUNC_1_2,
+                EPOLL,
+                RUNC_PRIVILEGED,
+                SINCE_RUNC_1_2_PRIVILEGED,
+                RUNC_BY_PATHS_PRIVILEGED,
+                READ_TO_SUCCEED,
+            ],
+            sites: &[
+                sites::RUNC_1_1,
+                sites::RUNC_BY_PATHS,
+                sites::RUNC_1_1_PRIVILEGED,
+                sites::RUNC_BY_PATHS_PRIVILEGED,
+                sites::CAPABILITY_VERSION,
+            ],
+        },
+    },
+    StartNeeds {
+        runtime: Software::Runc,
+        version: "1.2.9",
+        versions: runc(Version::new(1, 2, 8), Version::new(1, 3, 0)),
+        with_no_new_privs: Start {
+            needs: &[RUNC, SINCE_RUNC_1_2, RUNC_BY_HANDLES, GETPID],
+            sites: &[sites::RUNC_BY_HANDLES],
+        },
+        without_no_new_privs: Start {
+            needs: &[
+                RUNC,
+                SINCE_RUNC_1_2,
+                RUNC_BY_HANDLES,
+                RUNC_PRIVILEGED,
+                SINCE_RUNC_1_2_PRIVILEGED,
+            ],
+            sites: &[
+                sites::RUNC_BY_HANDLES,
+                sites::RUNC_BY_HANDLES_PRIVILEGED,
+                sites::RUNC_1_2_9,
+            ],
+        },
+    },
+    StartNeeds {
+        runtime: Software::Runc,
+        version: "1.2.6",
+        versions: runc(Version::new(1, 2, 0), Version::new(1, 2, 8)),
+        with_no_new_privs: Start {
+            needs: &[RUNC, SINCE_RUNC_1_2, EPOLL, GETPID],
+            sites: &[sites::RUNC_1_1, sites::RUNC_BY_PATHS],
+        },
+        without_no_new_privs: Start {
+            needs: &[
+                RUNC,
+                SINCE_RUNC_1_2,
+                EPOLL,
+                RUNC_PRIVILEGED,
+                SINCE_RUNC_1_2_PRIVILEGED,
+                RUNC_BY_PATHS_PRIVILEGED,
+            ],
+            sites: &[
+                sites::RUNC_1_1,
+                sites::RUNC_BY_PATHS,
+                sites::RUNC_1_1_PRIVILEGED,
+                sites::RUNC_BY_PATHS_PRIVILEGED,
+            ],
         },
     },
     StartNeeds {
         runtime: Software::Runc,
         version: "1.1.5",
-        versions: OLD_RUNC,
-        evidence: Evidence::Started,
+        versions: Affected::before(Software::Runc, Version::new(1, 2, 0)),
         with_no_new_privs: Start {
-            needs: &[RUNC_1_1_RESTRICTED],
-            sites: &[sites::RUNC_1_1_RESTRICTED],
+            needs: &[RUNC, EPOLL, GETPID],
+            sites: &[sites::RUNC_1_1],
         },
         without_no_new_privs: Start {
-            needs: &[RUNC_1_1_PRIVILEGED],
-            sites: &[sites::RUNC_1_1_RESTRICTED, sites::RUNC_1_1_PRIVILEGED],
+            needs: &[RUNC, EPOLL, RUNC_PRIVILEGED, RUNC_1_1_PRIVILEGED],
+            sites: &[sites::RUNC_1_1, sites::RUNC_1_1_PRIVILEGED, sites::FCNTL_1_1],
         },
     },
     StartNeeds {
         runtime: Software::Crun,
-        version: "1.27.1",
-        versions: NEW_CRUN,
-        evidence: Evidence::Traced,
+        version: "1.21",
+        versions: Affected::since(Software::Crun, Version::new(1, 9, 0)),
         with_no_new_privs: Start {
             needs: &[CRUN_RESTRICTED, CLOSE_RANGE],
-            sites: &[sites::CRUN_RESTRICTED],
+            sites: &[sites::CRUN_RESTRICTED, sites::CLOSE_RANGE],
         },
         without_no_new_privs: Start {
             needs: &[CRUN_PRIVILEGED, CLOSE_RANGE],
-            sites: &[sites::CRUN_RESTRICTED, sites::CRUN_PRIVILEGED],
+            sites: &[sites::CRUN_RESTRICTED, sites::CLOSE_RANGE, sites::CRUN_PRIVILEGED],
         },
     },
     StartNeeds {
         runtime: Software::Crun,
         version: "1.8.1",
-        versions: OLD_CRUN,
-        evidence: Evidence::Started,
+        versions: Affected::before(Software::Crun, Version::new(1, 9, 0)),
         with_no_new_privs: Start {
             needs: &[CRUN_RESTRICTED],
             sites: &[sites::CRUN_RESTRICTED],
@@ -320,7 +468,6 @@ pub const START_NEEDS: &[StartNeeds] = &[
         runtime: Software::Youki,
         version: "0.7.0",
         versions: Affected::always(Software::Youki),
-        evidence: Evidence::Started,
         with_no_new_privs: Start {
             needs: &[YOUKI_RESTRICTED],
             sites: &[sites::YOUKI_RESTRICTED],

@@ -1,6 +1,6 @@
 //! Profiles to ask real runtimes about: one by one, each for a rule of what a profile means or of what makes it invalid.
 
-use bed::RuntimeName::{self, DebianRunc, Runc};
+use bed::RuntimeName;
 use callgate::profile::Architecture::{X32, X86};
 use callgate::startability::{PORTABLE_START, PORTABLE_START_PRIVILEGED};
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ impl Case {
     /// Refused by every runc before 1.2, and so by Debian's.
     fn refused_by_old_runc(mut self) -> Self {
         if let Expected::Valid { refused_by, .. } = &mut self.expected {
-            refused_by.push(DebianRunc);
+            refused_by.push(RuntimeName::DebianRunc);
         }
         self
     }

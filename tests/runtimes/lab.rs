@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use bed::{Answer, Bed, Container, Outcome, Runtime, RuntimeName};
+use callgate::filter::libseccomp_version;
 use callgate::profile::{SourceDocument, read};
 use callgate::proof::{Proven, Prover, Verdict};
 use callgate::testload::{Client, ForkServer, Limits};
@@ -128,6 +129,11 @@ impl Lab {
         }
         answers
     }
+}
+
+/// The version of libseccomp that makes this runtime's filters.
+pub(crate) fn libseccomp_of(runtime: &Runtime) -> String {
+    runtime.own_libseccomp().unwrap_or_else(libseccomp_version)
 }
 
 /// The listener of the profiles that have one: takes each notification descriptor, and closes it, so that the calls

@@ -1,4 +1,4 @@
-//! What profiles do on real container runtimes: two ages of runc, crun and youki, started without Kubernetes.
+//! What profiles do on real container runtimes: several ages of runc and crun, and youki, started without Kubernetes.
 //!
 //! Needs root, and the runtimes: `tests/packages` installs Debian's, `tests/runtimes/build` builds the others. With
 //! `CALLGATE_WRITE_RUNTIMES=1` in the environment the table of agreement is written to `docs/runtimes.md`.

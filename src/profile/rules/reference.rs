@@ -189,9 +189,9 @@ const OTHERS: &[(Code, Doc)] = &[
         Doc {
             why: "A runtime loads the filter into its own process, and then still has to close descriptors and to \
                   call execve. The pod stays in creation or fails with an error that does not name seccomp.",
-            evidence: "Measured by starting containers under filters that deny one call or two, with runc 1.1.5 and \
-                       1.5.2, crun 1.8.1 and youki 0.7.0, with and without no_new_privs; docs/runtimes.md has the \
-                       table. Only a call that is denied for all that runtimes pass to it counts. Another runtime may need less: if \
+            evidence: "Measured by starting containers under filters that deny one call or two, with runc 1.1.5 to \
+                       1.5.2 in eight versions, crun 1.8.1 and 1.21, and youki 0.7.0, with and without no_new_privs; \
+                       docs/runtimes.md has the tables. Only a call that is denied for all that runtimes pass to it counts. Another runtime may need less: if \
                        yours does, accept the finding.",
             cure: "Allow the call. The portable start set lets containers start with allowPrivilegeEscalation: false \
                    on all of these runtimes, whatever the profile does with other calls: \
@@ -207,8 +207,8 @@ const OTHERS: &[(Code, Doc)] = &[
         Doc {
             why: "Pods that name the profile stay in creation on nodes with this runtime. With SCMP_ACT_KILL or \
                   SCMP_ACT_KILL_THREAD, or without exit_group, runc does not even fail: it hangs.",
-            evidence: "Measured like cannot-start. The versions between runc 1.1.5 and 1.5.2 are taken to need what \
-                       either does. What fails now and then are calls that Go's runtime makes at moments of its own. Where it is \
+            evidence: "Measured like cannot-start. The finding names the versions that were tried; it concerns those \
+                       next to them, too, which are taken to need the same. What fails now and then are calls that Go's runtime makes at moments of its own. Where it is \
                        not known that each runtime passes what is denied, the finding says that it may be unable to \
                        start.",
             cure: "Allow the calls; cannot-start has the portable start set.",
@@ -505,7 +505,7 @@ Each code is of one class:
 Findings of the last two classes can be accepted in the same way. To follow a cure leads to no other finding of the
 rules, or to one that says when to accept it.
 
-Runtimes were tried in these versions: runc 1.1.5 and 1.5, crun 1.8.1 and 1.27.1, youki 0.7.0, with libseccomp 2.5.4
+Runtimes were tried in these versions: runc 1.1.5 to 1.5, crun 1.8.1 to 1.27.1, youki 0.7.0, with libseccomp 2.5.4
 and 2.6.1. runc and crun decide what is invalid; of youki is told where it differs.
 
 ";

@@ -74,16 +74,31 @@ fn a_runtime_that_cannot_start_is_named_with_its_versions_and_what_it_needs() {
     assert_eq!(
         told(&statx),
         [
-            (Code::StartFails, "runc from 1.2".to_owned()),
+            (
+                Code::StartFails,
+                "runc from 1.2.8 before 1.3, runc from 1.3.3".to_owned()
+            ),
             (Code::StartFails, "youki".to_owned())
         ]
     );
+    let message = &statx[0].message;
     assert!(
-        statx[0].message.contains("it needs statx, which"),
-        "{}",
-        statx[0].message
+        message.starts_with("runc 1.5.2, 1.4.4, 1.4.0, 1.3.4 and 1.2.9 cannot start a container")
+            && message.contains("they need statx, which")
+            && message.contains("Other versions were not tried"),
+        "{message}"
     );
-    assert!(statx[0].affects[0].contains(Version::new(1, 4, 0)));
+    assert!(
+        statx[1].message.starts_with("youki 0.7.0 cannot start")
+            && statx[1].message.contains("it needs statx"),
+        "{}",
+        statx[1].message
+    );
+    let concerns = |version| statx[0].affects.iter().any(|one| one.contains(version));
+    assert!(
+        concerns(Version::new(1, 2, 8)) && concerns(Version::new(1, 4, 2)) && concerns(Version::new(1, 6, 0))
+    );
+    assert!(!concerns(Version::new(1, 2, 7)) && !concerns(Version::new(1, 3, 0)));
 
     let both = denying(Denials::EPERM, |name| name == "fstatfs");
     assert_eq!(told(&both), [(Code::StartFails, "runc".to_owned())]);
@@ -94,12 +109,60 @@ fn where_there_is_a_second_way_the_first_is_named_once_both_are_denied() {
     let one = denying(Denials::EPERM, |name| name == "openat2");
     assert_eq!(one, []);
     let both = denying(Denials::EPERM, |name| ["openat2", "readlinkat"].contains(&name));
-    assert_eq!(told(&both), [(Code::StartFails, "runc from 1.2".to_owned())]);
+    assert_eq!(
+        told(&both),
+        [(
+            Code::StartFails,
+            "runc from 1.2.8 before 1.3, runc from 1.3.3".to_owned()
+        )]
+    );
     assert!(
-        both[0].message.contains("it needs openat2, which"),
+        both[0].message.contains("they need openat2, which"),
         "{}",
         both[0].message
     );
+}
+
+#[test]
+fn versions_that_lack_different_calls_are_told_of_together() {
+    // runc 1.2.6 and 1.1.5 ask for their number and poll, 1.3.2 polls, 1.2.9 asks for its number.
+    let findings = denying(Denials::KILL, |name| ["getpid", "epoll_ctl"].contains(&name));
+    let never = &findings[0];
+    assert_eq!(
+        told(std::slice::from_ref(never)),
+        [(Code::StartFails, "runc before 1.3.3".to_owned())]
+    );
+    assert!(
+        never
+            .message
+            .starts_with("runc 1.3.2, 1.2.9, 1.2.6 and 1.1.5 cannot")
+            && never
+                .message
+                .contains("they need one or another of epoll_ctl, getpid, which"),
+        "{}",
+        never.message
+    );
+}
+
+#[test]
+fn crun_that_cannot_close_a_range_needs_what_it_looks_for_descriptors_with() {
+    let denied = |range| {
+        let answers = StartAnswers::new(|call| match call.name {
+            "close_range" => denied(range),
+            "fstatfs" => denied(Denials::KILL),
+            _ => CallAnswer::default(),
+        });
+        let findings = findings(&allowing("{}"), &answers);
+        let of_crun = findings
+            .into_iter()
+            .filter(|finding| finding.affects[0].software == Software::Crun);
+        told(&of_crun.collect::<Vec<_>>())
+    };
+    assert_eq!(
+        denied(Denials::EPERM),
+        [(Code::StartFails, "crun from 1.9".to_owned())]
+    );
+    assert_eq!(denied(Denials::OTHER), []);
 }
 
 #[test]
@@ -159,7 +222,7 @@ fn runc_answers_a_call_that_it_takes_for_unknown_in_its_own_way() {
     let stubbed = findings(&profile, &answers(Denials::KILL, true));
     assert_eq!(
         told(&stubbed),
-        [(Code::NeedsNoNewPrivs, "runc before 1.5".to_owned())]
+        [(Code::NeedsNoNewPrivs, "runc before 1.2".to_owned())]
     );
     let mut listed = profile;
     listed.architectures.extend(native());
@@ -286,15 +349,15 @@ fn what_depends_on_arguments_that_nobody_knows_is_told_as_possible() {
         ["runc", "crun", "youki"].map(|runtime| (Code::StartFails, runtime.to_owned()))
     );
     assert!(
-        execve[0].message.starts_with("runc may be unable to start")
-            && execve[0].message.contains("it calls execve, and"),
+        execve[0].message.starts_with("runc 1.5.2, 1.4.4")
+            && execve[0].message.contains("they call execve, and"),
         "{}",
         execve[0].message
     );
     let setuid = sometimes("setuid");
     assert_eq!(told(&setuid), [(Code::NeedsNoNewPrivs, "runc".to_owned())]);
     assert!(
-        setuid[0].message.starts_with("runc may be unable"),
+        setuid[0].message.contains("1.1.5 may be unable"),
         "{}",
         setuid[0].message
     );

@@ -1,11 +1,11 @@
 //! `docs/runtimes.md`: what was asked of which runtimes, and what they did.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use bed::Runtime;
 use callgate::filter::libseccomp_version;
-use callgate::startability::{Evidence, Need, PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS, Site};
+use callgate::startability::{Denials, PORTABLE_START, PORTABLE_START_PRIVILEGED, START_NEEDS, Site, Start};
 
 use super::{Row, Seen};
 use crate::cases::{Case, Expected};
@@ -31,14 +31,11 @@ const AGREEMENT: &str = "
 - *refuses*: no container starts. Of a valid profile a finding that names the runtime says so.
 - *hangs*: the start neither succeeds nor fails.
 - *differs*: the container starts, and a call is answered otherwise than the profile says.
+- Nothing: not asked. Invalid profiles are tried on the oldest and the newest version of a runtime alone.
 
 Profiles \"made by chance\" come from a generator in `tests/runtimes/generated.rs`, the others are in
 `tests/runtimes/cases/`.
 ";
-
-const TRACED: &str = "\
-was not measured: no test starts it. This is what crun 1.8.1 needs, and what a trace of its calls by\nstrace(1) shows \
-beside that.";
 
 const PASSED: &str = "\
 What it is known to pass. `!`: a start that is denied this alone fails, by each errno of the table but 0.\n";
@@ -64,10 +61,15 @@ nothing is marked, the runtime may get over it, and the finding says that it may
 pub(super) fn page(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) -> String {
     let mut text = HEAD.to_owned();
     let versions: Vec<String> = runtimes.iter().map(ToString::to_string).collect();
+    let asked = runtimes.iter().map(|runtime| match runtime.own_libseccomp() {
+        Some(own) => format!("{runtime} (with libseccomp {own})"),
+        None => runtime.to_string(),
+    });
+    let asked: Vec<String> = asked.collect();
     writeln!(
         text,
-        "\n{ASKED}{}, all with libseccomp {}, on Linux {}.",
-        versions.join(", "),
+        "\n{ASKED}{}, all others with libseccomp {}, on Linux {}.",
+        asked.join(", "),
         libseccomp_version(),
         kernel(),
     )
@@ -92,19 +94,14 @@ pub(super) fn page(runtimes: &[Runtime], cases: &[Case], rows: &[Row]) -> String
         let privileges = if no_new_privs { "with" } else { "without" };
         let name = format!("{} {}", needs.runtime.as_str(), needs.version);
         writeln!(text, "\n### {name}, {privileges} `no_new_privs`\n").unwrap();
-        if needs.evidence == Evidence::Traced {
-            writeln!(text, "{name} {TRACED}\n").unwrap();
-        }
         writeln!(
             text,
             "| a start fails if the filter denies | by | |\n|---|---|---|"
         )
         .unwrap();
         let start = needs.start(no_new_privs);
-        let mut all: Vec<&Need> = start.needs().collect();
-        all.sort_unstable_by_key(|need| need.calls.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-        for need in all {
-            writeln!(text, "{}", line(need)).unwrap();
+        for (names, denials, when) in lines(start) {
+            writeln!(text, "| {names} | {denials} | {when} |").unwrap();
         }
         let calls: BTreeSet<String> = start.sites().map(passed).collect();
         writeln!(text, "\n{PASSED}").unwrap();
@@ -154,6 +151,7 @@ const fn word(seen: &Seen) -> &'static str {
         Seen::Refused(_) => "refuses",
         Seen::Hung => "hangs",
         Seen::Differs(_) => "differs",
+        Seen::Unasked => "",
     }
 }
 
@@ -163,18 +161,30 @@ fn passed(site: &Site) -> String {
     format!("{}{mark}", site.call)
 }
 
-fn line(need: &Need) -> String {
-    let names: Vec<String> = need.calls.iter().map(|(name, _)| format!("`{name}`")).collect();
-    let denials: Vec<String> = need
-        .calls
-        .iter()
-        .map(|(_, denials)| denials.to_string())
-        .collect();
-    let when = match (need.always, need.root) {
-        (true, true) => "",
-        (true, false) => "unless root",
-        (false, true) => "now and then",
-        (false, false) => "now and then, unless root",
-    };
-    format!("| {} | {} | {when} |", names.join(" and "), denials.join("; "))
+/// The lines of a table: calls, their denials, and when. What several needs say of one call is one line.
+fn lines(start: &Start) -> Vec<(String, String, &'static str)> {
+    let mut all: BTreeMap<(Vec<&str>, &'static str), Vec<Vec<Denials>>> = BTreeMap::new();
+    for need in start.needs() {
+        let (names, denials): (Vec<&str>, Vec<Denials>) = need.calls.iter().copied().unzip();
+        let when = match (need.always, need.root) {
+            (true, true) => "",
+            (true, false) => "unless root",
+            (false, true) => "now and then",
+            (false, false) => "now and then, unless root",
+        };
+        let ways = all.entry((names, when)).or_default();
+        match (&mut ways[..], &denials[..]) {
+            ([only], [more]) => only[0] = only[0] | *more,
+            _ => ways.push(denials),
+        }
+    }
+    let mut lines = Vec::new();
+    for ((names, when), ways) in all {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        for denials in ways {
+            let denials: Vec<String> = denials.iter().map(ToString::to_string).collect();
+            lines.push((names.join(" and "), denials.join("; "), when));
+        }
+    }
+    lines
 }

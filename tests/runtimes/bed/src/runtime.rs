@@ -9,10 +9,14 @@ use anyhow::{Context as _, Result, bail};
 /// Which runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuntimeName {
-    /// The runc that `tests/runtimes/build` builds.
+    /// The runc that `tests/runtimes/build` builds from `tests/runtimes/runc/go.mod`.
     Runc,
-    /// The older runc of Debian.
+    /// An older one, of `tests/runtimes/runc.versions`.
+    OlderRunc(&'static str),
+    /// The oldest runc, of Debian.
     DebianRunc,
+    /// The crun of a newer Debian, with its libraries.
+    NewerCrun,
     /// The crun of Debian.
     Crun,
     /// The youki that `tests/runtimes/build` builds.
@@ -20,25 +24,37 @@ pub enum RuntimeName {
 }
 
 impl RuntimeName {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Runc, Self::DebianRunc, Self::Crun, Self::Youki];
+    /// All of them, newest first.
+    pub const ALL: [Self; 11] = [
+        Self::Runc,
+        Self::OlderRunc("1.4.4"),
+        Self::OlderRunc("1.4.0"),
+        Self::OlderRunc("1.3.4"),
+        Self::OlderRunc("1.3.2"),
+        Self::OlderRunc("1.2.9"),
+        Self::OlderRunc("1.2.6"),
+        Self::DebianRunc,
+        Self::NewerCrun,
+        Self::Crun,
+        Self::Youki,
+    ];
 
     /// The program's own name.
     #[must_use]
     pub const fn program(self) -> &'static str {
         match self {
-            Self::Runc | Self::DebianRunc => "runc",
-            Self::Crun => "crun",
+            Self::Runc | Self::OlderRunc(_) | Self::DebianRunc => "runc",
+            Self::NewerCrun | Self::Crun => "crun",
             Self::Youki => "youki",
         }
     }
 
     fn places(self) -> Vec<PathBuf> {
         let program = self.program();
+        let built = |program: &str| vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../bin").join(program)];
         match self {
-            Self::Runc | Self::Youki => {
-                vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../bin").join(program)]
-            }
+            Self::Runc | Self::NewerCrun | Self::Youki => built(program),
+            Self::OlderRunc(version) => built(&format!("{program}-{version}")),
             // Not by PATH, where something else may come first.
             Self::DebianRunc | Self::Crun => ["/usr/sbin", "/usr/bin"]
                 .map(|folder| Path::new(folder).join(program))
@@ -48,7 +64,7 @@ impl RuntimeName {
 
     const fn cure(self) -> &'static str {
         match self {
-            Self::Runc | Self::Youki => "run tests/runtimes/build",
+            Self::Runc | Self::OlderRunc(_) | Self::NewerCrun | Self::Youki => "run tests/runtimes/build",
             Self::DebianRunc | Self::Crun => "run tests/packages",
         }
     }
@@ -93,11 +109,29 @@ impl Runtime {
         })
     }
 
+    /// The version of the libseccomp that came with it; `None` if it uses that of the machine.
+    #[must_use]
+    pub fn own_libseccomp(&self) -> Option<String> {
+        let link = self.program.parent()?.join("debian-13/libseccomp.so.2");
+        let file = link
+            .canonicalize()
+            .ok()
+            .filter(|_| self.name == RuntimeName::NewerCrun)?;
+        Some(
+            file.file_name()?
+                .to_str()?
+                .strip_prefix("libseccomp.so.")?
+                .to_owned(),
+        )
+    }
+
     /// Options before the subcommand. Control groups by files everywhere: there may be no systemd.
     pub(crate) const fn options(&self) -> &'static [&'static str] {
         match self.name {
-            RuntimeName::Crun => &["--cgroup-manager=cgroupfs"],
-            RuntimeName::Runc | RuntimeName::DebianRunc | RuntimeName::Youki => &[],
+            RuntimeName::NewerCrun | RuntimeName::Crun => &["--cgroup-manager=cgroupfs"],
+            RuntimeName::Runc | RuntimeName::OlderRunc(_) | RuntimeName::DebianRunc | RuntimeName::Youki => {
+                &[]
+            }
         }
     }
 }
