@@ -74,7 +74,7 @@ pub async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let agent = sync::Agent::new(client, prover, config, health, metrics);
+    let agent = sync::Agent::new(client, prover.for_here(), config, health, metrics);
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         ended = agent.run() => ended,

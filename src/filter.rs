@@ -13,7 +13,7 @@ mod program;
 mod resolve;
 
 pub use answer::Answer;
-pub use arch::{X32_BIT, audit_token, native};
+pub use arch::{ByteOrder, X32_BIT, audit_token, native, node_architecture};
 pub use compile::{CompileError, Filter, compile, detect_features, libseccomp_version};
 pub use cost::{Costliest, MAX_COST, cost, costliest};
 pub use program::{

@@ -48,7 +48,7 @@ pub(crate) use parse::{
     Dialect, OCI_ENTRY, OCI_PROFILE, Report, nearest, read_architecture, read_spec_into, unknown_key,
 };
 pub use rules::{
-    absent_from, explain, foreign_to, listener_allowed, proven_elsewhere, reference, unproven_architecture,
+    explain, listener_allowed, native_of, on_machine, reference, unloadable, unproven_architecture,
 };
 pub use source::{SourceDocument, SourceKind, SourceProfile, read};
 

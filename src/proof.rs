@@ -12,11 +12,11 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::filter::{Costliest, costliest, libseccomp_version, native};
+use crate::filter::{ByteOrder, Costliest, costliest, libseccomp_version, native, node_architecture};
 use crate::profile::{
     AcceptedBy, Affected, Architecture, Canonical, Code, Digest, FieldPath, Finding, Findings, Profile,
-    ProfileSpec, Software, SourceProfile, absent_from, foreign_to, listener_allowed, parse_spec,
-    proven_elsewhere, quoted, syscalls, unproven_architecture,
+    ProfileSpec, Software, SourceProfile, listener_allowed, on_machine, parse_spec, quoted, syscalls,
+    unloadable, unproven_architecture,
 };
 use crate::{startability, testload};
 use cache::Cache;
@@ -66,6 +66,8 @@ pub struct Proven {
     pub canonical: Canonical,
     /// Per architecture: instructions that a call of it can meet.
     pub filters: Vec<(Architecture, u32)>,
+    /// Whether this machine's kernel took the filter. It cannot take one of the other byte order.
+    pub is_loaded: bool,
     /// What is not portable, or probably not meant.
     pub findings: Findings,
 }
@@ -100,6 +102,7 @@ pub struct Prover {
     client: testload::Client,
     listener_prefixes: Arc<[String]>,
     accepted: Arc<[Code]>,
+    is_for_here: bool,
     cache: Arc<Mutex<Cache<Digest, testload::Verdict>>>,
 }
 
@@ -113,6 +116,7 @@ impl Prover {
             client,
             listener_prefixes: listener_prefixes.into(),
             accepted: Arc::default(),
+            is_for_here: false,
             cache,
         }
     }
@@ -122,6 +126,16 @@ impl Prover {
     pub fn accepting(self, codes: Vec<Code>) -> Self {
         Self {
             accepted: codes.into(),
+            ..self
+        }
+    }
+
+    /// The same prover, for profiles that this very machine is to have: what its kernel cannot load is Invalid, although
+    /// it may be right on nodes of the other byte order.
+    #[must_use]
+    pub fn for_here(self) -> Self {
+        Self {
+            is_for_here: true,
             ..self
         }
     }
@@ -184,9 +198,6 @@ impl Prover {
             mut findings,
             root,
         } = read;
-        if let Some(why) = native().and_then(|native| proven_elsewhere(native, &spec)) {
-            return Verdict::Unknown(why);
-        }
         let digest = canonical.digest;
         let verdict = if let Some(verdict) = self.remembered(&digest) {
             verdict
@@ -198,20 +209,31 @@ impl Prover {
             verdict
         };
         match verdict {
-            testload::Verdict::Loaded {
+            testload::Verdict::Passed {
+                is_loaded,
                 filters,
                 unknown_names,
                 findings: found,
                 start,
             } => {
+                let native = native();
+                if !is_loaded && is_loadable(&spec.profile) {
+                    return Verdict::Unknown("the kernel was not asked, which is a bug".to_owned());
+                }
+                if !is_loaded
+                    && self.is_for_here
+                    && let Some(finding) = native.and_then(|native| unloadable(native, &spec.profile))
+                {
+                    let all = Findings::from(finding).under(&root).and(findings);
+                    return Verdict::Invalid(Refused::new(RefusedBy::TestLoad, Some(digest), &spec, all));
+                }
                 let starts = startability::findings(&spec.profile, &start);
                 let proofs = starts
                     .into_iter()
                     .chain(ignored(&unknown_names))
                     .chain(unproven(&spec.profile, &filters))
                     .chain(startability::nearly_too_large(&spec.profile, &filters))
-                    .chain(native().and_then(|native| foreign_to(native, &spec)))
-                    .chain(native().map_or_else(Vec::new, |native| absent_from(native, &spec)));
+                    .chain(native.map_or_else(Vec::new, |native| on_machine(native, &spec)));
                 let judged = |finding| self.accept(spec.judge(finding));
                 findings.extend(proofs.map(|finding| judged(finding).under(&root)));
                 let findings = found.map(judged).under(&root).after(findings);
@@ -222,6 +244,7 @@ impl Prover {
                     spec,
                     canonical,
                     filters,
+                    is_loaded,
                     findings,
                 })
             }
@@ -349,6 +372,11 @@ fn ignored(unknown_names: &[String]) -> Option<Finding> {
         );
         Finding::new(Code::NewerSyscall, FieldPath::root().key("syscalls"), message).affecting(OLD)
     })
+}
+
+/// Whether this machine's kernel can be asked about the filter. A child that met a hostile profile may deny it.
+fn is_loadable(profile: &Profile) -> bool {
+    node_architecture(profile).is_none_or(|node| ByteOrder::of(node) == ByteOrder::HERE)
 }
 
 /// Who compiles the profile in a child, and loses the child, does not learn what it was about.

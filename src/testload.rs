@@ -49,8 +49,10 @@ use crate::startability::StartAnswers;
 /// What came of a test-load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The kernel took the filter.
-    Loaded {
+    /// The filter means what the profile says, and the kernel took it.
+    Passed {
+        /// False for a filter of the other byte order, which this machine's kernel cannot take and was not given.
+        is_loaded: bool,
         /// Per architecture: instructions that a call of it can meet.
         filters: Vec<(Architecture, u32)>,
         /// Names in the profile that this libseccomp does not know: such a call gets the default action. At

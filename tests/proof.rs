@@ -183,6 +183,137 @@ async fn two_answers_to_one_call_are_invalid_at_their_place_in_the_object() {
     }
 }
 
+/// Big-endian architectures, whose filters no kernel of this machine takes.
+#[cfg(target_endian = "little")]
+mod other_byte_order {
+    use super::*;
+
+    fn for_nodes_of(label: Option<&str>, architectures: &[&str], mut spec: Value) -> Value {
+        spec["architectures"] = json!(architectures);
+        if let Some(label) = label {
+            spec["nodeSelector"] = json!({ "kubernetes.io/arch": label });
+        }
+        spec
+    }
+
+    #[tokio::test]
+    async fn what_is_for_its_nodes_alone_is_proven_and_not_loaded() {
+        let bench = Bench::new(&[]);
+        for (label, architectures) in [
+            ("s390x", &["SCMP_ARCH_S390X", "SCMP_ARCH_S390"][..]),
+            ("ppc64", &["SCMP_ARCH_PPC64"]),
+            (
+                "mips64",
+                &["SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64N32"],
+            ),
+        ] {
+            let spec = for_nodes_of(Some(label), architectures, deny("mkdir"));
+            // The second verdict comes from memory, and says the same.
+            for _ in 0..2 {
+                let Verdict::Valid(proven) = bench.prove(&spec).await else {
+                    panic!("not valid: {label}");
+                };
+                assert!(!proven.is_loaded);
+                let proven_for: Vec<_> = proven.filters.iter().map(|(one, _)| one.as_str()).collect();
+                assert_eq!(proven_for, architectures);
+                assert!(proven.filters.iter().all(|(_, size)| (2..64).contains(size)));
+                assert!(
+                    proven
+                        .findings
+                        .iter()
+                        .all(|finding| finding.class() == Class::Lint),
+                    "{:?}",
+                    proven.findings
+                );
+            }
+        }
+        let Verdict::Valid(proven) = bench.prove(&deny("mkdir")).await else {
+            panic!("not valid");
+        };
+        assert!(proven.is_loaded);
+    }
+
+    #[tokio::test]
+    async fn what_any_node_gets_is_told_where_it_starts_nothing_and_refused_on_such_a_node() {
+        let bench = Bench::new(&[]);
+        let mut spec = for_nodes_of(None, &["SCMP_ARCH_S390X"], deny("mkdir"));
+        let told = |proven: &callgate::proof::Proven| {
+            let mut findings = proven.findings.iter();
+            let finding = findings.find(|finding| finding.code == Code::OtherByteOrder)?;
+            assert_eq!(finding.field.as_str(), "spec.architectures");
+            assert!(
+                finding
+                    .message
+                    .contains("with nodeSelector kubernetes.io/arch: s390x"),
+                "{}",
+                finding.message
+            );
+            Some(finding.class())
+        };
+        for (accepted, class) in [
+            (json!([]), Class::NotPortable),
+            (json!(["other-byte-order"]), Class::Accepted),
+        ] {
+            spec["acceptFindings"] = accepted;
+            let Verdict::Valid(proven) = bench.prove(&spec).await else {
+                panic!("not valid");
+            };
+            assert_eq!(told(&proven), Some(class));
+            assert!(!proven.is_loaded);
+
+            // Whoever accepts it, this machine cannot have it.
+            let here = bench.prover.clone().for_here();
+            let Verdict::Invalid(refused) = here.prove("team", here.read(&spec).unwrap()).await else {
+                panic!("not invalid");
+            };
+            assert_eq!(refused.by, RefusedBy::TestLoad);
+            let cause = refused.cause().unwrap();
+            assert_eq!(
+                (cause.code, cause.field.as_str()),
+                (Code::CompileFailed, "spec.architectures[0]")
+            );
+            assert!(
+                cause.message.contains("It is for big-endian nodes"),
+                "{}",
+                cause.message
+            );
+        }
+        // On nodes of this byte order alone it starts nothing at all.
+        let spec = for_nodes_of(Some("amd64"), &["SCMP_ARCH_S390X"], deny("mkdir"));
+        let refused = bench.prover.read(&spec).unwrap_err();
+        assert_eq!(refused.cause().unwrap().code, Code::MixedEndianness);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_its_meaning_is_found_with_a_call() {
+        let bench = Bench::new(&[]);
+        let range = |op: &str, value: &str| json!({"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "op": op, "value": value}]});
+        let wrong = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [range("SCMP_CMP_GE", "0x8000000000000000"), range("SCMP_CMP_LE", "2")],
+        });
+        for (spec, code, witness) in [
+            // s390x makes the call through socketcall as well.
+            (contradictory(), Code::Contradiction, "socketcall(0x1"),
+            (wrong, Code::Miscompiled, "kill(0x"),
+        ] {
+            let spec = for_nodes_of(Some("s390x"), &["SCMP_ARCH_S390X"], spec);
+            let Verdict::Invalid(refused) = bench.prove(&spec).await else {
+                panic!("not invalid: {code}");
+            };
+            let cause = refused.cause().unwrap();
+            assert_eq!(cause.code, code);
+            assert!(
+                cause
+                    .witness
+                    .as_deref()
+                    .is_some_and(|call| call.starts_with(witness)),
+                "{cause:?}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_the_rules_find_in_a_valid_profile_is_told_beside_the_verdict() {
     let bench = Bench::new(&[]);

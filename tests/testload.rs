@@ -82,7 +82,7 @@ fn refused(verdict: Verdict) -> Finding {
 }
 
 fn is_loaded(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Loaded { .. })
+    matches!(verdict, Verdict::Passed { is_loaded: true, .. })
 }
 
 /// Waits for a condition that nobody announces.
@@ -113,7 +113,8 @@ async fn a_docker_size_profile_loads_on_one_and_on_three_architectures() {
     let mut profile = docker_size();
 
     let native = filter::native().unwrap();
-    let Verdict::Loaded {
+    let Verdict::Passed {
+        is_loaded: true,
         filters: three,
         unknown_names,
         ..
@@ -130,7 +131,7 @@ async fn a_docker_size_profile_loads_on_one_and_on_three_architectures() {
     );
 
     profile.as_object_mut().unwrap().remove("architectures");
-    let Verdict::Loaded { filters: one, .. } = client.test_load("team", &canonical(&profile)).await else {
+    let Verdict::Passed { filters: one, .. } = client.test_load("team", &canonical(&profile)).await else {
         panic!("one architecture does not load");
     };
     let [(architecture, instructions)] = one[..] else {
@@ -216,7 +217,7 @@ async fn names_that_libseccomp_does_not_know_are_told() {
         "syscalls": [{ "names": ["read", "frobnicate"], "action": "SCMP_ACT_ALLOW" }],
     });
     let verdict = client.test_load("team", &canonical(&profile)).await;
-    assert!(matches!(verdict, Verdict::Loaded { unknown_names, .. } if unknown_names == ["frobnicate"]));
+    assert!(matches!(verdict, Verdict::Passed { unknown_names, .. } if unknown_names == ["frobnicate"]));
 }
 
 #[tokio::test]
@@ -379,7 +380,7 @@ async fn children_killed_at_any_point_leave_their_requests_unknown_and_the_serve
             let (mut loaded, mut unknown) = (0, 0);
             while unknown < 20 || loaded < 20 {
                 match client.test_load("team", &profile).await {
-                    Verdict::Loaded { .. } => loaded += 1,
+                    Verdict::Passed { .. } => loaded += 1,
                     Verdict::Unknown(_) => unknown += 1,
                     Verdict::Refused(finding) => panic!("{finding:?}"),
                 }

@@ -25,7 +25,7 @@ pub(crate) async fn test_load(report: &mut Report, size: Size, runs: u16) -> Res
         let started = Instant::now();
         let verdict = client.test_load("bench", &profile).await;
         samples.push(started.elapsed());
-        let Verdict::Loaded { .. } = verdict else {
+        let Verdict::Passed { .. } = verdict else {
             bail!("the {} profile: {verdict:?}", size.describe())
         };
     }

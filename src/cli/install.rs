@@ -90,6 +90,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     run::with_prover(args.proof.clone(), async |prover| {
+        let prover = prover.for_here();
         let mut store = Store::open(&args.seccomp_root, Some(&Owner::Install)).map_err(explain)?;
         // What a crash or another hand left is mended first, so that "unchanged" below is true.
         store.repair()?;

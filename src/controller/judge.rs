@@ -53,7 +53,7 @@ pub(super) fn judge(name: &ProfileName, generation: i64, verdict: &Verdict) -> J
             Judgement {
                 valid: ConditionStatus::True,
                 reason: "Proven".to_owned(),
-                message: praise(proven.findings.total()),
+                message: praise(proven.is_loaded, proven.findings.total()),
                 digest: Some(proven.canonical.digest),
                 selector: proven.spec.node_selector.clone(),
                 filters: proven
@@ -181,8 +181,13 @@ fn blame(first: &Finding, more: usize) -> String {
     format!("{place}{}{rest}", cut(&first.sentence(), MAX_MESSAGE))
 }
 
-fn praise(findings: usize) -> String {
-    let proven = "The filter answers every call as the profile says, and the kernel takes it.";
+fn praise(is_loaded: bool, findings: usize) -> String {
+    let proven = if is_loaded {
+        "The filter answers every call as the profile says, and the kernel takes it."
+    } else {
+        "The filter answers every call as the profile says. It is proven, not loaded: it is for nodes of the other byte order \
+         than this controller's, and their agents load it."
+    };
     if findings == 0 {
         proven.to_owned()
     } else {
@@ -242,6 +247,32 @@ mod tests {
         assert_eq!(judgement.filters[1].architecture, "SCMP_ARCH_X86");
         assert_eq!(judgement.filters[1].instructions, 19);
         assert!(judgement.findings.is_empty());
+        assert!(
+            judgement.message.contains("the kernel takes it"),
+            "{}",
+            judgement.message
+        );
+    }
+
+    #[test]
+    fn a_profile_that_was_proven_and_not_loaded_is_valid_and_says_so() {
+        let Verdict::Valid(proven) = valid_verdict("one", &[("kubernetes.io/arch", "s390x")]) else {
+            panic!("not valid")
+        };
+        let verdict = Verdict::Valid(Proven {
+            is_loaded: false,
+            ..proven
+        });
+        let judgement = judge(&name("team/web"), 3, &verdict);
+        assert_eq!(
+            (judgement.valid, judgement.reason.as_str()),
+            (ConditionStatus::True, "Proven")
+        );
+        assert!(
+            judgement.message.contains("proven, not loaded"),
+            "{}",
+            judgement.message
+        );
     }
 
     #[test]

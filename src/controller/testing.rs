@@ -53,6 +53,7 @@ pub(super) fn valid_verdict(content: &str, selector: &[(&str, &str)]) -> Verdict
             digest: Digest::of(content.as_bytes()),
         },
         filters: Vec::new(),
+        is_loaded: true,
         findings: Findings::default(),
     })
 }

@@ -2,7 +2,48 @@
 
 use libseccomp::{ScmpArch, ScmpSyscall};
 
-use crate::profile::Architecture;
+use crate::profile::{Architecture, Profile, native_of};
+
+/// Which byte of a word comes first in a program and in what it is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// The least significant.
+    Little,
+    /// The most significant.
+    Big,
+}
+
+impl ByteOrder {
+    /// That of this machine.
+    pub const HERE: Self = if cfg!(target_endian = "big") {
+        Self::Big
+    } else {
+        Self::Little
+    };
+
+    /// That of an architecture.
+    #[must_use]
+    pub const fn of(architecture: Architecture) -> Self {
+        if architecture.is_big_endian() {
+            Self::Big
+        } else {
+            Self::Little
+        }
+    }
+
+    /// A word as it stands in memory.
+    pub(super) const fn bytes(self, word: u32) -> [u8; 4] {
+        match self {
+            Self::Little => word.to_le_bytes(),
+            Self::Big => word.to_be_bytes(),
+        }
+    }
+
+    /// Whether the upper half of the 64-bit value around this offset of `struct seccomp_data` begins there, not the lower.
+    pub(crate) const fn has_upper_half_at(self, offset: u32) -> bool {
+        offset.is_multiple_of(8) == matches!(self, Self::Big)
+    }
+}
 
 const IS_64_BIT: u32 = 0x8000_0000;
 const IS_LITTLE_ENDIAN: u32 = 0x4000_0000;
@@ -80,6 +121,20 @@ pub fn native() -> Option<Architecture> {
         .iter()
         .copied()
         .find(|&architecture| to_libseccomp(architecture) == native)
+}
+
+/// The native architecture of the nodes that a profile is compiled for: this machine's. Where all that it lists is of the
+/// other byte order, no filter can hold this machine's as well, and it is that of the nodes which can load it.
+#[must_use]
+pub fn node_architecture(profile: &Profile) -> Option<Architecture> {
+    let native = native()?;
+    let listed = &profile.architectures;
+    let is_here = |one: &Architecture| ByteOrder::of(*one) == ByteOrder::of(native);
+    if listed.iter().any(is_here) {
+        return Some(native);
+    }
+    let first = listed.iter().find(|one| is_known(**one));
+    Some(first.map_or(native, |first| native_of(*first)))
 }
 
 /// Whether the libseccomp at hand knows this architecture.

@@ -4,6 +4,8 @@
 //! left out: since 1.2 runc asks for a binary tree (`SCMP_FLTATR_CTL_OPTIMIZE` 2) above 32 rules. It changes
 //! the order of comparisons, not the answers.
 
+mod foreign;
+
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 
@@ -12,7 +14,7 @@ use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, S
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::answer::DEFAULT_ERRNO;
-use super::arch::{is_known, native, to_libseccomp};
+use super::arch::{ByteOrder, is_known, native, node_architecture, to_libseccomp};
 use super::cost::{MAX_COST, cost};
 use super::program::{InvalidProgram, MAX_INSTRUCTIONS, Program};
 use super::resolve::architectures;
@@ -25,7 +27,7 @@ use crate::profile::{
 pub struct Filter {
     /// What the kernel runs.
     pub program: Program,
-    /// The architectures it answers for: the native one, and of those that the profile lists the ones that this
+    /// The architectures it answers for: the node's, and of those that the profile lists the ones that this
     /// libseccomp knows.
     pub architectures: Vec<Architecture>,
     /// Names that this libseccomp does not know, in the order of the profile, each once. Runtimes leave them
@@ -123,9 +125,10 @@ pub fn detect_features() -> u32 {
     libseccomp::get_api()
 }
 
-/// Compiles a profile as container runtimes do.
+/// Compiles a profile as container runtimes do; one that lists architectures of the other byte order alone as they do it
+/// on nodes of that order, so that the program is for their kernels.
 ///
-/// Added beside the native architecture: those of the profile. Left out: entries whose answer is the default
+/// Added beside the node's architecture: those of the profile. Left out: entries whose answer is the default
 /// one, and names and architectures that libseccomp does not know.
 pub fn compile(profile: &Profile) -> Result<Filter, CompileError> {
     feasible(profile)?;
@@ -150,7 +153,7 @@ pub(super) fn feasible(profile: &Profile) -> Result<(), CompileError> {
     if !listed.is_empty() && !listed.iter().copied().any(is_known) {
         return Err(CompileError::NoKnownArchitecture(listed.clone()));
     }
-    match cost(profile, native()) {
+    match cost(profile, node_architecture(profile)) {
         cost if cost > MAX_COST => Err(CompileError::TooCostly(cost)),
         _ => Ok(()),
     }
@@ -187,50 +190,32 @@ fn new_context(profile: &Profile) -> Result<ScmpFilterContext, CompileError> {
 
 fn add_architectures(context: &mut ScmpFilterContext, profile: &Profile) -> Result<(), CompileError> {
     let list = FieldPath::root().key("architectures");
+    let node = node_architecture(profile);
+    if let Some(node) = node.filter(|node| Some(*node) != native()) {
+        foreign::replace_native(context, node)
+            .map_err(|error| refused(&list, format_args!("{node}"), &error, NOT_TAKEN))?;
+    }
     let listed = profile.architectures.iter().copied().enumerate();
     for (index, architecture) in listed.filter(|(_, architecture)| is_known(*architecture)) {
         context.add_arch(to_libseccomp(architecture)).map_err(|error| {
             let meaning = match error.errno() {
-                Some(SeccompErrno::EDOM) => of_other_byte_order(profile, architecture),
-                _ => "it does not take the architecture. Leave it out".to_owned(),
+                Some(SeccompErrno::EDOM) => {
+                    "one filter cannot hold both byte orders. List only architectures of one"
+                }
+                _ => NOT_TAKEN,
             };
             refused(
                 &list.index(index),
                 format_args!("{architecture}"),
                 &error,
-                &meaning,
+                meaning,
             )
         })?;
     }
     Ok(())
 }
 
-/// Why libseccomp takes no architecture of the byte order that is not this machine's, and what to do: that of the node is
-/// in every filter, whether listed or not.
-fn of_other_byte_order(profile: &Profile, architecture: Architecture) -> String {
-    let is_big = architecture.is_big_endian();
-    if profile
-        .architectures
-        .iter()
-        .any(|other| other.is_big_endian() != is_big)
-    {
-        return "one filter cannot hold both byte orders. List only architectures of one".to_owned();
-    }
-    let (its, here) = if is_big {
-        ("big-endian", "little-endian")
-    } else {
-        ("little-endian", "big-endian")
-    };
-    let label = profile.architectures.iter().find_map(|one| one.node_label());
-    let selector = label.map_or_else(
-        || "a nodeSelector".to_owned(),
-        |label| format!("nodeSelector kubernetes.io/arch: {label}"),
-    );
-    format!(
-        "it is {its} and this machine {here}, so no container starts under the profile on a node like this. It is for \
-         {its} nodes: give it to them alone, with {selector}"
-    )
-}
+const NOT_TAKEN: &str = "it does not take the architecture. Leave it out";
 
 /// The flags that libseccomp has attributes for, as runc sets them; the loader passes them to the kernel.
 fn set_flags(context: &mut ScmpFilterContext, profile: &Profile) -> Result<(), CompileError> {
@@ -293,10 +278,17 @@ fn export(context: &ScmpFilterContext, profile: &Profile) -> Result<Program, Com
     file.rewind()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Program::decode(&bytes).map_err(|error| match error {
+    let architectures = architectures(profile);
+    let order = architectures
+        .first()
+        .map_or(ByteOrder::HERE, |node| ByteOrder::of(*node));
+    if order != ByteOrder::HERE {
+        foreign::mend_returns(&mut bytes, order, profile);
+    }
+    Program::decode_in(order, &bytes).map_err(|error| match error {
         InvalidProgram::TooLarge(instructions) => CompileError::TooLarge {
             instructions,
-            parts: Program::measure(&bytes, &architectures(profile)),
+            parts: Program::measure(order, &bytes, &architectures),
         },
         error => error.into(),
     })

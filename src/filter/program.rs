@@ -4,9 +4,10 @@ mod decode;
 
 use std::fmt;
 
+pub(super) use decode::returns;
 pub use decode::{InvalidProgram, MAX_INSTRUCTIONS};
 
-use super::arch::{X32_BIT, audit_token};
+use super::arch::{ByteOrder, X32_BIT, audit_token};
 use crate::profile::Architecture;
 
 /// Scratch memory, in words (`BPF_MEMWORDS`).
@@ -28,13 +29,14 @@ pub struct SeccompData {
 }
 
 impl SeccompData {
-    /// The 32-bit word at this offset, in the machine's byte order.
-    fn word(&self, offset: u32) -> u32 {
+    /// The 32-bit word at this offset, on a machine of this byte order.
+    fn word(&self, offset: u32, order: ByteOrder) -> u32 {
         let half = |value: u64| {
-            let bytes = value.to_ne_bytes();
-            let [first, second] =
-                [[0, 1, 2, 3], [4, 5, 6, 7]].map(|at| u32::from_ne_bytes(at.map(|at| bytes[at])));
-            if offset.is_multiple_of(8) { first } else { second }
+            if order.has_upper_half_at(offset) {
+                (value >> 32) as u32
+            } else {
+                (value & 0xffff_ffff) as u32
+            }
         };
         match offset {
             0 => self.nr,
@@ -143,25 +145,38 @@ pub enum Instruction {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Program {
     bytes: Vec<u8>,
+    order: ByteOrder,
     instructions: Vec<Instruction>,
 }
 
 impl Program {
-    /// Reads an array of `struct sock_filter` in the machine's byte order, as `seccomp_export_bpf(3)` writes it.
+    /// Reads an array of `struct sock_filter` as this machine's kernel does.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidProgram> {
+        Self::decode_in(ByteOrder::HERE, bytes)
+    }
+
+    /// Reads an array of `struct sock_filter` in the byte order of the machines that it is for, as
+    /// `seccomp_export_bpf(3)` writes it.
+    pub fn decode_in(order: ByteOrder, bytes: &[u8]) -> Result<Self, InvalidProgram> {
         Ok(Self {
-            instructions: decode::instructions(bytes)?,
+            instructions: decode::instructions(bytes, order)?,
+            order,
             bytes: bytes.to_vec(),
         })
     }
 
     /// What [`Self::reachable`] is for these, also of a program that is too large for the kernel. Empty for what is none.
-    pub(super) fn measure(bytes: &[u8], architectures: &[Architecture]) -> Vec<(Architecture, u32)> {
-        let Ok(instructions) = decode::of_any_size(bytes) else {
+    pub(super) fn measure(
+        order: ByteOrder,
+        bytes: &[u8],
+        architectures: &[Architecture],
+    ) -> Vec<(Architecture, u32)> {
+        let Ok(instructions) = decode::of_any_size(bytes, order) else {
             return Vec::new();
         };
         let program = Self {
             instructions,
+            order,
             bytes: Vec::new(),
         };
         architectures
@@ -174,6 +189,12 @@ impl Program {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// That of the machines that it is for.
+    #[must_use]
+    pub const fn byte_order(&self) -> ByteOrder {
+        self.order
     }
 
     /// Its instructions.
@@ -196,7 +217,7 @@ impl Program {
         let mut at = 0;
         loop {
             let value = |value, memory: &[u32; MEMORY_WORDS]| match value {
-                Value::Data(offset) => data.word(offset),
+                Value::Data(offset) => data.word(offset, self.order),
                 Value::Constant(k) => k,
                 Value::Memory(slot) => memory[slot],
             };

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use libseccomp::{ScmpArch, ScmpSyscall};
 
-use super::arch::{is_known, native, to_libseccomp};
+use super::arch::{is_known, node_architecture, to_libseccomp};
 use super::compile::{CompileError, feasible};
 use crate::profile::{Architecture, Profile, syscalls};
 
@@ -43,11 +43,11 @@ pub struct Selector {
     pub value: u32,
 }
 
-/// The architectures of the filter that [`super::compile()`] makes: the native one, and of those that the profile
-/// lists the ones that libseccomp knows, each once.
+/// The architectures of the filter that [`super::compile()`] makes: the node's, and of those that the profile lists the
+/// ones that libseccomp knows, each once.
 #[must_use]
 pub fn architectures(profile: &Profile) -> Vec<Architecture> {
-    let mut architectures: Vec<Architecture> = native().into_iter().collect();
+    let mut architectures: Vec<Architecture> = node_architecture(profile).into_iter().collect();
     for &architecture in &profile.architectures {
         if is_known(architecture) && !architectures.contains(&architecture) {
             architectures.push(architecture);

@@ -3,7 +3,7 @@
 use super::condition::Width;
 use super::reference::{EDGES, arguments_of, evaluate, seen};
 use super::*;
-use crate::filter::{Operand, SeccompData, Test, compile, resolve};
+use crate::filter::{ByteOrder, Operand, SeccompData, Test, compile, resolve};
 use crate::profile::{Action, Condition, Errno, Operator, Rule};
 
 /// Choices made by bytes. When there are none left, each is the first.
@@ -69,12 +69,15 @@ const ANSWERS: [(Action, Option<u16>); 8] = [
     (Action::Trace, Some(1)),
 ];
 /// Of one byte order, so that one filter can hold them.
-const ARCHITECTURES: [&[Architecture]; 5] = [
+const ARCHITECTURES: [&[Architecture]; 8] = [
     &[],
     &[Architecture::X86],
     &[Architecture::X86_64, Architecture::X32],
     &[Architecture::Aarch64, Architecture::Arm],
     &[Architecture::Riscv64, Architecture::Mipsel, Architecture::X86],
+    &[Architecture::S390X, Architecture::S390],
+    &[Architecture::Mips64N32, Architecture::Mips64, Architecture::Mips],
+    &[Architecture::Ppc64, Architecture::Parisc64],
 ];
 
 fn a_profile(choices: &mut Choices<'_>) -> (Kind, Profile) {
@@ -227,8 +230,10 @@ fn run(program: &Program, arch: u32, nr: u32, args: [u64; 6]) -> Answer {
 /// Any program that the kernel's checks accept ends, and its diagrams answer as its instructions do.
 pub(crate) fn program(bytes: &[u8]) {
     // As a child may leave it.
-    if let Ok(program) = Program::decode(bytes) {
-        check_program(&program, &mut Choices(bytes));
+    for order in [ByteOrder::Little, ByteOrder::Big] {
+        if let Ok(program) = Program::decode_in(order, bytes) {
+            check_program(&program, &mut Choices(bytes));
+        }
     }
     // And so that most are programs.
     let choices = &mut Choices(bytes);

@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
             Value::Data(offset @ 16..) => offset - 16,
             Value::Data(_) | Value::Memory(_) => return None,
         };
-        let upper = offset.is_multiple_of(8) == cfg!(target_endian = "big");
+        let upper = self.program.byte_order().has_upper_half_at(offset);
         Some(match (upper, self.width) {
             (true, Width::Bits32) => Accumulator::Constant(0),
             _ => Accumulator::Half {

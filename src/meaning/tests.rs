@@ -1,12 +1,14 @@
 //! The proof against libseccomp, and against two independent readings of the same things: the rules evaluated one
 //! by one, and the program run instruction by instruction.
 
+mod random;
+
 use proptest::prelude::*;
 
 use super::reference::{EDGES, applies, arguments_of};
 use super::*;
-use crate::filter::{SeccompData, compile, resolve};
-use crate::profile::{Action, Class, Condition, Errno, Operator, Profile, Rule};
+use crate::filter::{ByteOrder, SeccompData, compile, resolve};
+use crate::profile::{Action, Class, Condition, Errno, Operator, Profile, Rule, syscalls};
 
 fn a_condition(operators: &'static [Operator]) -> impl Strategy<Value = (u64, Option<u64>, Operator)> {
     let value = prop::sample::select(&EDGES[..]);
@@ -109,7 +111,7 @@ fn proven(profile: &Profile) -> (Program, Vec<Finding>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_diagram_answers_as_the_rules_do(
@@ -235,43 +237,44 @@ const X86: &str = r#""SCMP_ARCH_X86""#;
 const ALL_OF_X86: &str = r#""SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32""#;
 
 #[test]
-fn every_call_of_every_little_endian_architecture_is_answered_as_its_name_says() {
-    let little: Vec<Architecture> = Architecture::ALL
+fn every_call_of_every_architecture_is_answered_as_its_name_says() {
+    use Architecture::{Loongarch64, M68k, Sh, Sheb};
+    let (little, big) = Architecture::ALL
         .iter()
-        .copied()
-        .filter(|architecture| !architecture.is_big_endian())
         // Newer than libseccomp 2.5.
-        .filter(|architecture| !matches!(architecture, Architecture::Loongarch64 | Architecture::Sh))
-        .collect();
-    let names: BTreeSet<String> = little
-        .iter()
-        .flat_map(|&architecture| crate::filter::names(architecture))
-        .collect();
-    assert!(names.len() > 400, "{}", names.len());
-    let entry = |names: Vec<String>, args: &[Condition]| Rule {
-        names,
-        action: Action::Allow,
-        errno_ret: None,
-        args: args.to_vec(),
-    };
-    let odd = Condition {
-        index: 1,
-        value: 1,
-        value_two: Some(1),
-        op: Operator::MaskedEqual,
-    };
-    let (some, others) = names
-        .into_iter()
-        .enumerate()
-        .partition::<Vec<_>, _>(|(at, _)| at % 2 == 0);
-    let names = |list: Vec<(usize, String)>| list.into_iter().map(|(_, name)| name).collect();
-    let profile = Profile {
-        architectures: little,
-        syscalls: vec![entry(names(some), &[]), entry(names(others), &[odd])],
-        ..denying("", r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW"}"#)
-    };
-    let (_, findings) = proven(&profile);
-    assert_eq!(findings, vec![]);
+        .filter(|architecture| !matches!(architecture, Loongarch64 | M68k | Sh | Sheb))
+        .partition::<Vec<Architecture>, _>(|architecture| !architecture.is_big_endian());
+    for architectures in [little, big] {
+        let names: BTreeSet<String> = architectures
+            .iter()
+            .flat_map(|&architecture| crate::filter::names(architecture))
+            .collect();
+        assert!(names.len() > 400, "{}", names.len());
+        let entry = |names: Vec<String>, args: &[Condition]| Rule {
+            names,
+            action: Action::Allow,
+            errno_ret: None,
+            args: args.to_vec(),
+        };
+        let odd = Condition {
+            index: 1,
+            value: 1,
+            value_two: Some(1),
+            op: Operator::MaskedEqual,
+        };
+        let (some, others) = names
+            .into_iter()
+            .enumerate()
+            .partition::<Vec<_>, _>(|(at, _)| at % 2 == 0);
+        let names = |list: Vec<(usize, String)>| list.into_iter().map(|(_, name)| name).collect();
+        let profile = Profile {
+            architectures,
+            syscalls: vec![entry(names(some), &[]), entry(names(others), &[odd])],
+            ..denying("", r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW"}"#)
+        };
+        let (_, findings) = proven(&profile);
+        assert_eq!(findings, vec![]);
+    }
 }
 
 #[test]
@@ -322,6 +325,44 @@ fn what_libseccomp_compiles_wrong_is_found_with_a_call() {
 }
 
 #[test]
+fn what_libseccomp_compiles_wrong_for_the_other_byte_order_is_found_with_a_call() {
+    let (ge, le) = (
+        r#"{"index": 0, "value": 9223372036854775808, "op": "SCMP_CMP_GE"}"#,
+        r#"{"index": 0, "value": 2, "op": "SCMP_CMP_LE"}"#,
+    );
+    let entry =
+        |argument| format!(r#"{{"names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": [{argument}]}}"#);
+    for architecture in [
+        Architecture::S390X,
+        Architecture::Ppc64,
+        Architecture::Mips64,
+        Architecture::Aarch64,
+    ] {
+        let list = format!("\"{architecture}\"");
+        let profile = denying(&list, &format!("{}, {}", entry(ge), entry(le)));
+        assert_eq!(said(&profile), []);
+        let (program, findings) = proven(&profile);
+        let [finding] = &findings[..] else {
+            panic!("{findings:#?}");
+        };
+        assert_eq!(finding.code, Code::Miscompiled);
+        let kill = syscalls::lookup("kill").unwrap().number(architecture).unwrap();
+        let known = arguments_of("kill(0x80000000)");
+        for arguments in [arguments_of(finding.witness.as_deref().unwrap()), known] {
+            assert_ne!(
+                run(&program, architecture, kill, arguments),
+                evaluate(&profile, &arguments),
+                "{finding:?}"
+            );
+        }
+        // Alone, each is right.
+        for right in [ge, le] {
+            assert_eq!(proven(&denying(&list, &entry(right))).1, vec![]);
+        }
+    }
+}
+
+#[test]
 fn two_answers_to_one_call_are_a_contradiction_whatever_their_order_and_spelling() {
     let allow = r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW"}"#;
     let af_alg = r#"{"names": ["bind", "socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 97, "args": [
@@ -340,6 +381,20 @@ fn two_answers_to_one_call_are_a_contradiction_whatever_their_order_and_spelling
     assert_eq!(
         said(&denying("", &format!("{af_alg}, {masked}"))),
         [contradiction("syscalls[1].names[0]")]
+    );
+    // On nodes of the other byte order their own architecture goes without saying.
+    assert_eq!(
+        said(&denying(
+            r#""SCMP_ARCH_S390X", "SCMP_ARCH_S390""#,
+            r#"{"names": ["personality"], "action": "SCMP_ACT_ALLOW"},
+               {"names": ["personality"], "action": "SCMP_ACT_LOG", "args": [
+                {"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]}"#
+        )),
+        [found(
+            Code::Contradiction,
+            "syscalls[1].names[0]",
+            "personality(0x8)"
+        )]
     );
 }
 

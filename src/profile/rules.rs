@@ -13,6 +13,7 @@ mod conditions;
 mod errnos;
 mod flags;
 mod listener;
+mod machine;
 mod multiplexers;
 mod names;
 mod reference;
@@ -22,11 +23,11 @@ mod shape;
 
 use super::finding::{AcceptedBy, Affected, Class, Code, FieldPath, Finding};
 use super::model::{Action, Errno, Profile, ProfileSpec, Rule as Entry};
-pub use architectures::{foreign_to, proven_elsewhere, unproven_architecture};
+pub use architectures::{native_of, unproven_architecture};
 #[cfg(test)]
 pub(crate) use arguments::multiplexer;
 pub use listener::listener_allowed;
-pub use names::absent_from;
+pub use machine::{on_machine, unloadable};
 pub use reference::{explain, reference};
 
 /// What runtimes take for an errno that is not written: EPERM.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Call, CallAnswer, Denials, End, Need, START_NEEDS, Start, StartAnswers, StartNeeds};
-use crate::filter::native;
+use crate::filter::node_architecture;
 use crate::profile::{Affected, Code, FieldPath, Finding, Profile, Software};
 
 /// Of versions that a finding concerns and does not name.
@@ -117,7 +117,8 @@ impl Judge<'_> {
     /// Before 1.1.15, runc answered unknown calls for the listed architectures alone.
     fn has_stub(&self, needs: &StartNeeds) -> bool {
         let is_old = needs.versions.from.is_none();
-        !is_old || native().is_some_and(|native| self.profile.architectures.contains(&native))
+        !is_old
+            || node_architecture(self.profile).is_some_and(|node| self.profile.architectures.contains(&node))
     }
 
     /// Of a profile under which no container starts.

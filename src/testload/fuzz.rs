@@ -48,7 +48,8 @@ pub(crate) fn protocol(bytes: &[u8]) {
 /// Verdicts are kept, many of them.
 fn check_verdict(verdict: &Verdict) {
     let findings = match verdict {
-        Verdict::Loaded {
+        Verdict::Passed {
+            is_loaded: _,
             filters,
             unknown_names,
             findings,

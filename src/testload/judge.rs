@@ -54,6 +54,7 @@ pub(super) fn compiled(ended: &Ended, said: Option<&[u8]>, again: bool, limits: 
                 },
                 Err(_) => exhausted("left a broken program".to_owned()),
             },
+            Some((CompileReport::Foreign(compiled), _)) => Next::Answer(Outcome::Compiled(compiled)),
             Some((CompileReport::Refused(found), _)) => Next::Answer(Outcome::Refused(found)),
             Some((CompileReport::Failed(reason), _)) => unknown(reason),
             Some((CompileReport::OutOfMemory | CompileReport::Fault, _)) if took_its_memory => {
@@ -284,7 +285,7 @@ mod tests {
                 .into_verdict()
                 .unwrap()
         };
-        assert!(matches!(answer(0, 0), Verdict::Loaded { .. }));
+        assert!(matches!(answer(0, 0), Verdict::Passed { is_loaded: true, .. }));
         let Verdict::Refused(findings) = answer(libc::EINVAL, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
         else {
             panic!("not refused");

@@ -84,6 +84,8 @@ pub(super) enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Outcome {
     Loaded(Compiled),
+    /// For machines of the other byte order.
+    Compiled(Compiled),
     Refused(Found),
     Unknown(String),
 }
@@ -126,6 +128,8 @@ pub(super) enum CompileReport {
         /// For seccomp(2).
         flags: u64,
     },
+    /// For machines of the other byte order: there is nothing to load.
+    Foreign(Compiled),
     Refused(Found),
     OutOfMemory,
     Fault,
@@ -150,6 +154,25 @@ impl Compiled {
                 .map(|(call, answer)| (call.to_string(), WireAnswer::from(answer)))
                 .collect(),
         }
+    }
+
+    fn into_verdict(self, is_loaded: bool) -> Option<Verdict> {
+        let bounded = self.filters.len() <= Architecture::ALL.len()
+            && self.unknown_names.len() <= MAX_UNKNOWN_NAMES
+            && self.unknown_names.iter().all(|name| name.len() <= MAX_NAME);
+        if !bounded {
+            return None;
+        }
+        let filters = self.filters.into_iter();
+        Some(Verdict::Passed {
+            is_loaded,
+            filters: filters
+                .map(|(name, size)| Some((name.parse().ok()?, size)))
+                .collect::<Option<_>>()?,
+            unknown_names: self.unknown_names,
+            findings: self.found.into_findings()?,
+            start: start_answers(self.start)?,
+        })
     }
 }
 
@@ -297,28 +320,8 @@ impl Outcome {
     /// an honest child says: verdicts are kept, and bounds that a child could break would be none.
     pub(super) fn into_verdict(self) -> Option<Verdict> {
         Some(match self {
-            Self::Loaded(Compiled {
-                filters,
-                unknown_names,
-                found,
-                start,
-            }) => {
-                let bounded = filters.len() <= Architecture::ALL.len()
-                    && unknown_names.len() <= MAX_UNKNOWN_NAMES
-                    && unknown_names.iter().all(|name| name.len() <= MAX_NAME);
-                if !bounded {
-                    return None;
-                }
-                Verdict::Loaded {
-                    filters: filters
-                        .into_iter()
-                        .map(|(name, size)| Some((name.parse().ok()?, size)))
-                        .collect::<Option<_>>()?,
-                    unknown_names,
-                    findings: found.into_findings()?,
-                    start: start_answers(start)?,
-                }
-            }
+            Self::Loaded(compiled) => compiled.into_verdict(true)?,
+            Self::Compiled(compiled) => compiled.into_verdict(false)?,
             Self::Refused(found) => Verdict::Refused(found.into_findings()?),
             // Not kept, so that its length does no harm.
             Self::Unknown(reason) => Verdict::Unknown(reason),
@@ -453,7 +456,7 @@ mod tests {
             .iter()
             .map(|call| (call.to_string(), WireAnswer::from(answer)));
         let told = told.collect();
-        let Some(Verdict::Loaded { start, .. }) = Outcome::Loaded(compiled(told)).into_verdict() else {
+        let Some(Verdict::Passed { start, .. }) = Outcome::Loaded(compiled(told)).into_verdict() else {
             panic!("no verdict");
         };
         let answers: Vec<_> = calls.into_iter().map(|call| (call, answer)).collect();

@@ -52,6 +52,11 @@ impl Ended {
         Self { outcome, reason }
     }
 
+    /// Of the other byte order: this machine's kernel cannot be asked.
+    fn foreign() -> Self {
+        Self::new("compiled", "OtherByteOrder")
+    }
+
     /// The fork server said that the machine is short of something.
     fn undecided() -> Self {
         Self::new("unknown", "NotDecided")
@@ -86,6 +91,7 @@ impl Metrics {
         let refusals = REFUSALS.map(|code| Ended::new("refused", code.reason()));
         let others = [
             Ended::new("loaded", "Loaded"),
+            Ended::foreign(),
             Ended::undecided(),
             Ended::unanswered(),
         ];
@@ -141,7 +147,8 @@ impl Metrics {
     pub(super) fn answered(&self, verdict: &Verdict, took: Duration) {
         self.duration.observe(took.as_secs_f64());
         let ended = match verdict {
-            Verdict::Loaded { .. } => Ended::new("loaded", "Loaded"),
+            Verdict::Passed { is_loaded: true, .. } => Ended::new("loaded", "Loaded"),
+            Verdict::Passed { .. } => Ended::foreign(),
             Verdict::Refused(findings) => {
                 let reason =
                     Finding::cause(findings).map_or_else(String::new, |(cause, _)| cause.code.reason());
@@ -188,6 +195,7 @@ mod tests {
         let text = encoded(&metrics);
         for (outcome, reason) in [
             ("loaded", "Loaded"),
+            ("compiled", "OtherByteOrder"),
             ("refused", "LoadRefused"),
             ("unknown", "NotDecided"),
             ("unknown", "NoAnswer"),

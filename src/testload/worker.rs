@@ -6,7 +6,7 @@ use super::message::{CompileReport, Compiled, Found};
 use super::process;
 use super::region::Region;
 use super::sandbox;
-use crate::filter::{self, Filter, Program};
+use crate::filter::{self, ByteOrder, Filter, Program};
 use crate::meaning::Meaning;
 use crate::profile::{Action, Class, Finding, Flag, Profile};
 use crate::startability::StartAnswers;
@@ -60,11 +60,15 @@ fn report(canonical: &[u8]) -> Vec<u8> {
         Err(findings) => return unreadable(&findings).encode(&[]),
     };
     match compile_and_prove(&profile) {
-        Ok((filter, findings, start)) => CompileReport::Compiled {
-            compiled: Compiled::new(&filter, &findings, &start),
-            flags: load_flags(&profile),
+        Ok((filter, findings, start)) => {
+            let compiled = Compiled::new(&filter, &findings, &start);
+            if filter.program.byte_order() == ByteOrder::HERE {
+                let flags = load_flags(&profile);
+                CompileReport::Compiled { compiled, flags }.encode(filter.program.as_bytes())
+            } else {
+                CompileReport::Foreign(compiled).encode(&[])
+            }
         }
-        .encode(filter.program.as_bytes()),
         Err(report) => report.encode(&[]),
     }
 }

@@ -965,27 +965,43 @@ fn an_architecture_that_libseccomp_does_not_know_is_told_and_alone_it_is_no_verd
 
 #[test]
 #[cfg(target_endian = "little")]
-fn what_the_rules_find_in_a_profile_for_the_other_byte_order_is_told_without_a_verdict() {
+fn a_profile_of_the_other_byte_order_is_proven_and_said_not_to_be_loaded() {
     const S390: &str = "\
 apiVersion: callgate.dev/v1alpha1
 kind: SeccompProfile
 metadata: {name: s390, namespace: shop}
 spec:
-  nodeSelector: {kubernetes.io/arch: s390x}
   defaultAction: SCMP_ACT_ALLOW
   architectures: [SCMP_ARCH_S390X]
   syscalls: [{names: [mseal], action: SCMP_ACT_ERRNO}]
 ";
-    let folder = folder(&[("s390.yaml", S390)]);
-    let ran = check(folder.path(), &["--format", "json", "s390.yaml"]);
-    assert_eq!(ran.code, 2, "{}", ran.out);
-    let file = parsed(&ran.out)["files"][0].take();
-    assert_eq!(file["verdict"], "unknown");
-    let newer = with(&file["findings"], "code", "newer-syscall");
-    assert_eq!(
-        (&newer["path"], &newer["line"]),
-        (&json!("spec.syscalls[0].names[0]"), &json!(8))
-    );
+    let selected = format!("{S390}  nodeSelector: {{kubernetes.io/arch: s390x}}\n");
+    let folder = folder(&[("all.yaml", S390), ("s390.yaml", &selected), ("good.json", GOOD)]);
+    for (file, is_told) in [("s390.yaml", false), ("all.yaml", true)] {
+        let ran = check(folder.path(), &["--format", "json", file]);
+        assert_eq!(ran.code, 0, "{}", ran.out);
+        let output = parsed(&ran.out);
+        validate(&closed(read_json("docs/check.schema.json")), &output);
+        let document = &output["files"][0];
+        assert_eq!(
+            (&document["verdict"], &document["loaded"]),
+            (&json!("valid"), &json!(false))
+        );
+        assert_eq!(document["filters"][0]["architecture"], "SCMP_ARCH_S390X");
+        let newer = with(&document["findings"], "code", "newer-syscall");
+        assert_eq!(
+            (&newer["path"], &newer["line"]),
+            (&json!("spec.syscalls[0].names[0]"), &json!(7))
+        );
+        let codes = document["findings"].as_array().unwrap().iter();
+        let mut codes = codes.map(|finding| finding["code"].as_str().unwrap());
+        assert_eq!(codes.any(|code| code == "other-byte-order"), is_told, "{file}");
+
+        let ran = check(folder.path(), &[file]);
+        assert!(ran.out.contains("proven but not loaded"), "{}", ran.out);
+    }
+    let ran = check(folder.path(), &["--format", "json", "good.json"]);
+    assert_eq!(parsed(&ran.out)["files"][0]["loaded"], true);
 }
 
 #[test]

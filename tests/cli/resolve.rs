@@ -232,3 +232,35 @@ fn podmans_profile_is_valid_once_resolved_but_for_the_two_answers_that_it_gives_
         "{contradiction}"
     );
 }
+
+#[test]
+#[cfg(target_endian = "little")]
+fn podmans_profile_for_nodes_of_the_other_byte_order_is_proven_once_resolved() {
+    let ran = callgate(
+        Path::new("."),
+        &[
+            "resolve",
+            PODMAN,
+            "--caps",
+            "CAP_SYS_ADMIN,CAP_AUDIT_WRITE",
+            "--arch",
+            "s390x",
+            "--kernel",
+            "6.1",
+        ],
+        "",
+    );
+    parsed(&ran);
+    let checked = callgate(Path::new("."), &["check", "--format", "json", "-"], &ran.out);
+    assert_eq!(checked.code, 0, "{}", checked.out);
+    let report: Value = serde_json::from_str(&checked.out).unwrap();
+    let document = &report["files"][0];
+    assert_eq!(
+        (&document["verdict"], &document["loaded"]),
+        (&json!("valid"), &json!(false))
+    );
+    let findings = document["findings"].as_array().unwrap().iter();
+    let mut told = findings.filter(|finding| finding["code"] == "other-byte-order");
+    let message = told.next().unwrap()["message"].as_str().unwrap();
+    assert!(message.contains("kubernetes.io/arch: s390x"), "{message}");
+}

@@ -60,7 +60,7 @@ impl Lab {
                     ..Limits::default()
                 };
                 let server = ForkServer::start_program(program, limits).unwrap();
-                Prover::new(Client::new(server), prefixes)
+                Prover::new(Client::new(server), prefixes).for_here()
             };
             Self {
                 bed: Bed::new().unwrap_or_else(|error| panic!("{error:#}")),

@@ -61,6 +61,9 @@ fn verdict(report: &Report<'_>, one: &Checked<'_>) -> String {
                 // Writing to a String cannot fail.
                 let _ = write!(text, ", {arch} {size} instructions");
             }
+            if !proven.is_loaded {
+                text.push_str(", proven but not loaded: this machine has the other byte order");
+            }
             match number(one.findings.iter().filter(|finding| report.denies(finding))) {
                 0 => text,
                 denied => text + ", but has " + &count(denied, "denied finding"),

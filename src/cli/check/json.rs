@@ -31,6 +31,8 @@ struct Document<'a> {
     /// With those that are not listed.
     findings_total: usize,
     filters: Vec<Filter<'a>>,
+    /// Whether this machine's kernel took the filter; nothing where there is none.
+    loaded: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -69,9 +71,9 @@ fn document<'a>(report: &Report<'_>, one: &'a Checked<'_>) -> Document<'a> {
         Some(Verdict::Invalid(refused)) => ("invalid", Some(false), None, refused.digest),
         Some(Verdict::Unknown(reason)) => ("unknown", None, Some(reason.clone()), None),
     };
-    let filters = match one.verdict() {
-        Some(Verdict::Valid(proven)) => proven.filters.as_slice(),
-        _ => &[],
+    let (filters, loaded) = match one.verdict() {
+        Some(Verdict::Valid(proven)) => (proven.filters.as_slice(), Some(proven.is_loaded)),
+        _ => (&[][..], None),
     };
     Document {
         file: &one.file.name,
@@ -106,6 +108,7 @@ fn document<'a>(report: &Report<'_>, one: &'a Checked<'_>) -> Document<'a> {
                 instructions: *instructions,
             })
             .collect(),
+        loaded,
     }
 }
 
@@ -122,5 +125,6 @@ fn unread(unread: &Unread) -> Document<'_> {
         findings: Vec::new(),
         findings_total: 0,
         filters: Vec::new(),
+        loaded: None,
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::filter::{SeccompData, audit_token};
+use crate::profile::native_of;
 
 fn rule(names: &[&str], action: Action) -> Rule {
     Rule {
@@ -335,35 +336,55 @@ fn both_byte_orders_in_one_profile_are_refused() {
     );
 }
 
+/// Of the byte order that this machine does not have, those that libseccomp 2.5 knows.
+fn of_the_other_order() -> Vec<Architecture> {
+    let others = Architecture::ALL.iter().copied();
+    others
+        .filter(|one| ByteOrder::of(*one) != ByteOrder::HERE && is_known(*one))
+        .collect()
+}
+
 #[test]
-#[cfg(target_endian = "little")]
-fn a_profile_of_the_other_byte_order_alone_is_for_other_nodes() {
-    for (listed, selector) in [
-        (
-            vec![Architecture::S390X],
-            "with nodeSelector kubernetes.io/arch: s390x",
-        ),
-        (
-            vec![Architecture::S390, Architecture::S390X],
-            "with nodeSelector kubernetes.io/arch: s390x",
-        ),
-        (vec![Architecture::Ppc64], "with a nodeSelector"),
-    ] {
-        let finding = finding(&Profile {
-            architectures: listed,
-            ..profile(Action::Allow, vec![])
-        });
-        assert_eq!(
-            (finding.code, finding.field.as_str()),
-            (Code::CompileFailed, "architectures[0]")
+fn a_list_of_the_other_byte_order_is_compiled_as_on_a_node_of_its_own() {
+    let all = of_the_other_order();
+    assert!(all.len() > 7, "{all:?}");
+    let lists = all.iter().map(|one| vec![*one]).chain([all.clone()]);
+    for listed in lists {
+        let some = when(
+            errno_rule(&["kill"], 7),
+            &[condition(0, Operator::Greater, 0x1_2345_6789)],
         );
-        assert!(
-            finding.message.contains("It is for big-endian nodes:"),
-            "{}",
-            finding.message
-        );
-        assert!(finding.message.ends_with(selector), "{}", finding.message);
-        assert!(!finding.message.contains("one filter"), "{}", finding.message);
+        let filter = compile(&Profile {
+            architectures: listed.clone(),
+            ..profile(Action::Allow, vec![errno_rule(&["mkdirat"], 9), some])
+        })
+        .unwrap();
+        let node = native_of(listed[0]);
+        assert_eq!(filter.architectures.first(), Some(&node));
+        assert!(!filter.architectures.contains(&native().unwrap()));
+        assert_eq!(filter.program.byte_order(), ByteOrder::of(node));
+        for &architecture in &listed {
+            assert!(filter.architectures.contains(&architecture));
+            let answer = |name: &str, args: &[u64]| filter.program.run(&call(architecture, name, args));
+            assert_eq!(answer("mkdirat", &[]), errno(9), "{architecture}");
+            assert_eq!(answer("getpid", &[]), libc::SECCOMP_RET_ALLOW, "{architecture}");
+            if !architecture.compares_32_bits() {
+                assert_eq!(
+                    answer("kill", &[0x1_2345_6789]),
+                    libc::SECCOMP_RET_ALLOW,
+                    "{architecture}"
+                );
+                assert_eq!(answer("kill", &[0x1_2345_678a]), errno(7), "{architecture}");
+                assert_eq!(
+                    answer("kill", &[0x2345_678a]),
+                    libc::SECCOMP_RET_ALLOW,
+                    "{architecture}"
+                );
+            }
+        }
+        // This machine's own calls are strangers to it.
+        let stranger = call(native().unwrap(), "getpid", &[]);
+        assert_eq!(filter.program.run(&stranger), libc::SECCOMP_RET_KILL_THREAD);
     }
 }
 

@@ -1,7 +1,7 @@
 //! From bytes to instructions, with the checks of the kernel: `bpf_check_classic` in `net/core/filter.c` and
 //! `seccomp_check_filter` in `kernel/seccomp.c` of Linux.
 
-use super::{Alu, DATA_BYTES, Instruction, MEMORY_WORDS, Operand, Test, Value};
+use super::{Alu, ByteOrder, DATA_BYTES, Instruction, MEMORY_WORDS, Operand, Test, Value};
 
 /// The most instructions that the kernel takes (`BPF_MAXINSNS`).
 pub const MAX_INSTRUCTIONS: usize = 4096;
@@ -32,20 +32,20 @@ pub enum InvalidProgram {
     },
 }
 
-pub(super) fn instructions(bytes: &[u8]) -> Result<Vec<Instruction>, InvalidProgram> {
+pub(super) fn instructions(bytes: &[u8], order: ByteOrder) -> Result<Vec<Instruction>, InvalidProgram> {
     match bytes.len() / INSTRUCTION_BYTES {
         count if count > MAX_INSTRUCTIONS => Err(InvalidProgram::TooLarge(count)),
-        _ => of_any_size(bytes),
+        _ => of_any_size(bytes, order),
     }
 }
 
 /// Also more than the kernel takes.
-pub(super) fn of_any_size(bytes: &[u8]) -> Result<Vec<Instruction>, InvalidProgram> {
+pub(super) fn of_any_size(bytes: &[u8], order: ByteOrder) -> Result<Vec<Instruction>, InvalidProgram> {
     let (raw, rest) = bytes.as_chunks::<INSTRUCTION_BYTES>();
     if raw.is_empty() || !rest.is_empty() {
         return Err(InvalidProgram::Length(bytes.len()));
     }
-    let raw: Vec<Raw> = raw.iter().map(|bytes| Raw::read(*bytes)).collect();
+    let raw: Vec<Raw> = raw.iter().map(|bytes| Raw::read(*bytes, order)).collect();
     let instructions = raw
         .iter()
         .enumerate()
@@ -54,6 +54,18 @@ pub(super) fn of_any_size(bytes: &[u8]) -> Result<Vec<Instruction>, InvalidProgr
     check_flow(&instructions).map_err(|(at, reason)| raw[at].refuse(at, reason))?;
     Ok(instructions)
 }
+
+/// The constants of the instructions that return one, as they stand there.
+pub(in crate::filter) fn returns(bytes: &mut [u8], order: ByteOrder) -> impl Iterator<Item = &mut [u8; 4]> {
+    let (raw, _) = bytes.as_chunks_mut::<INSTRUCTION_BYTES>();
+    let returns = raw
+        .iter_mut()
+        .filter(move |bytes| Raw::read(**bytes, order).code == RETURN);
+    returns.filter_map(|bytes| bytes.last_chunk_mut())
+}
+
+/// RET K.
+const RETURN: u16 = 0x06;
 
 /// `struct sock_filter`.
 #[derive(Clone, Copy)]
@@ -65,13 +77,13 @@ struct Raw {
 }
 
 impl Raw {
-    fn read([c0, c1, yes, no, k0, k1, k2, k3]: [u8; INSTRUCTION_BYTES]) -> Self {
-        Self {
-            code: u16::from_ne_bytes([c0, c1]),
-            yes,
-            no,
-            k: u32::from_ne_bytes([k0, k1, k2, k3]),
-        }
+    fn read([c0, c1, yes, no, k0, k1, k2, k3]: [u8; INSTRUCTION_BYTES], order: ByteOrder) -> Self {
+        let (code, k) = ([c0, c1], [k0, k1, k2, k3]);
+        let (code, k) = match order {
+            ByteOrder::Little => (u16::from_le_bytes(code), u32::from_le_bytes(k)),
+            ByteOrder::Big => (u16::from_be_bytes(code), u32::from_be_bytes(k)),
+        };
+        Self { code, yes, no, k }
     }
 
     const fn refuse(self, at: usize, reason: &'static str) -> InvalidProgram {
@@ -156,7 +168,7 @@ impl Raw {
                 }
             }
             // RET K, A
-            0x06 => Instruction::Return(self.k),
+            RETURN => Instruction::Return(self.k),
             0x16 => Instruction::ReturnA,
             _ => return Err("an operation that seccomp does not take"),
         })

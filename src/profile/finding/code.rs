@@ -111,6 +111,8 @@ codes! {
     NewerSyscall = "newer-syscall", NotPortable, Author;
     /// An architecture that some runtimes or versions of libseccomp do not know.
     NewerArchitecture = "newer-architecture", NotPortable, Author;
+    /// Architectures of the byte order alone that this machine does not have: no container starts on nodes like it.
+    OtherByteOrder = "other-byte-order", NotPortable, Author;
     /// A flag that some runtimes, versions of libseccomp or kernels do not know.
     NewerFlag = "newer-flag", NotPortable, Author;
     /// An action that some versions of libseccomp or kernels do not know.

@@ -44,11 +44,16 @@ pub(super) const NOTHING_ALLOWED: Rule = Rule {
     },
 };
 
-fn nothing_allowed(profile: &Profile, found: &mut Found) {
+/// Whether no call is let through, by the default or an entry.
+pub(super) fn allows_nothing(profile: &Profile) -> bool {
     let lets_through = |entry: &Entry| {
         !denies(entry.action) && entry.names.iter().any(|name| syscalls::lookup(name).is_some())
     };
-    if denies(profile.default_action) && !profile.syscalls.iter().any(lets_through) {
+    denies(profile.default_action) && !profile.syscalls.iter().any(lets_through)
+}
+
+fn nothing_allowed(profile: &Profile, found: &mut Found) {
+    if allows_nothing(profile) {
         let message = "the default action denies every system call and no entry allows one, so no container can \
                        start: add entries with SCMP_ACT_ALLOW";
         found.add(|| (field("syscalls"), message.to_owned()));

@@ -9,8 +9,9 @@ pub(super) const MIXED_ENDIANNESS: Rule = Rule {
     code: Code::MixedEndianness,
     check: mixed_endianness,
     doc: Doc {
-        why: "No container starts anywhere: one filter holds architectures of one byte order.",
-        evidence: "libseccomp answers EDOM (seccomp_arch_add(3)), and runc, crun and youki fail with it.",
+        why: "No container starts: one filter holds architectures of one byte order, and libseccomp adds that of the node.",
+        evidence: "libseccomp answers EDOM (seccomp_arch_add(3)), and runc, crun and youki fail with it. So it does on every node \
+                   that nodeSelector names where those are of the other byte order than the list.",
         cure: "Write one profile for each byte order, and use nodeSelector.",
         example: Some(Example {
             accepted: r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#,
@@ -19,14 +20,19 @@ pub(super) const MIXED_ENDIANNESS: Rule = Rule {
     },
 };
 
-fn mixed_endianness(profile: &Profile, found: &mut Found) {
+/// The first of each byte order, big and little, where there are both.
+fn both_orders(listed: &[Architecture]) -> Option<(Architecture, Architecture)> {
     let of_order = |big| {
-        profile
-            .architectures
+        listed
             .iter()
-            .find(move |architecture| architecture.is_big_endian() == big)
+            .copied()
+            .find(|architecture| architecture.is_big_endian() == big)
     };
-    if let (Some(big), Some(little)) = (of_order(true), of_order(false)) {
+    Some((of_order(true)?, of_order(false)?))
+}
+
+fn mixed_endianness(profile: &Profile, found: &mut Found) {
+    if let Some((big, little)) = both_orders(&profile.architectures) {
         found.add(|| {
             let message = format!(
                 "{big} is big-endian and {little} little-endian, and one filter cannot hold both: write a profile \
@@ -155,10 +161,21 @@ const FAMILIES: [&[Architecture]; 12] = [
 ];
 
 /// Whether the kernels of one machine run programs of both.
-fn are_related(one: Architecture, other: Architecture) -> bool {
+pub(super) fn are_related(one: Architecture, other: Architecture) -> bool {
     FAMILIES
         .iter()
         .any(|family| family.contains(&one) && family.contains(&other))
+}
+
+/// The native architecture of the nodes that run programs of this one: the 64-bit one, where there is one.
+#[must_use]
+pub fn native_of(architecture: Architecture) -> Architecture {
+    FAMILIES
+        .iter()
+        .find(|family| family.contains(&architecture))
+        .and_then(|family| family.first().copied())
+        .filter(|first| first.is_big_endian() == architecture.is_big_endian())
+        .unwrap_or(architecture)
 }
 
 /// Whether a node with this native architecture runs programs of another.
@@ -220,48 +237,6 @@ fn native_not_listed(profile: &Profile, found: &mut Found) {
     }
 }
 
-/// A list in which nothing is for the machine of a proof, unless `nodeSelector` says that the profile is for others; the
-/// field path is relative to the profile.
-#[must_use]
-pub fn foreign_to(native: Architecture, spec: &ProfileSpec) -> Option<Finding> {
-    let listed = &spec.profile.architectures;
-    let first = *listed.first()?;
-    let label = selected(spec);
-    let is_for_others = label.is_some() && label != native.node_label();
-    if is_for_others || listed.iter().any(|one| are_related(*one, native)) {
-        return None;
-    }
-    let selector = first.node_label().map_or_else(
-        || "nodeSelector".to_owned(),
-        |label| format!("nodeSelector kubernetes.io/arch: {label}"),
-    );
-    let message = format!(
-        "{native}, which is this machine's, is not listed, nor any other whose programs run here: libseccomp adds it to the \
-         filter all the same, and never uses the others; list it, or give the profile to other nodes, with {selector}"
-    );
-    Some(Finding::new(
-        Code::NativeNotListed,
-        field("architectures"),
-        message,
-    ))
-}
-
-/// Why a machine with this native architecture does not prove the profile, nor has to: the only nodes that it is for are of
-/// the other byte order, and a filter made as runtimes make it here would hold both.
-#[must_use]
-pub fn proven_elsewhere(native: Architecture, spec: &ProfileSpec) -> Option<String> {
-    let is_other = |one: &Architecture| one.is_big_endian() != native.is_big_endian();
-    let label = selected(spec)?;
-    let listed = &spec.profile.architectures;
-    let is_for_them = listed.iter().any(|one| one.node_label() == Some(label));
-    (is_for_them && listed.iter().all(is_other)).then(|| {
-        format!(
-            "the profile is for {label} nodes alone (nodeSelector), whose byte order is not this machine's: it is \
-             not proven here, and the agents of those nodes prove it"
-        )
-    })
-}
-
 /// The `kubernetes.io/arch` of the nodes that get it, where the author says.
 pub(super) fn selected(spec: &ProfileSpec) -> Option<&str> {
     spec.node_selector.get("kubernetes.io/arch").map(String::as_str)
@@ -283,9 +258,10 @@ pub(super) const FOREIGN: Rule = Rule {
     },
 };
 
-/// Once for a profile, at the first architecture of a second family.
+/// Once for a profile, at the first architecture of a second family. Two byte orders are worse, and told alone.
 fn foreign(profile: &Profile, found: &mut Found) {
-    let Some(first) = profile.architectures.first() else {
+    let first = profile.architectures.first();
+    let Some(first) = first.filter(|_| both_orders(&profile.architectures).is_none()) else {
         return;
     };
     let other = profile

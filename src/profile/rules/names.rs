@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::super::finding::{Affected, Code, FieldPath, Finding, Software, Version, quoted};
-use super::super::model::{Action, Architecture, Errno, Profile, ProfileSpec};
+use super::super::model::{Action, Architecture, Errno, Profile};
 use super::super::similar::did_you_mean;
 use super::super::syscalls::{self, COMMON_LIBSECCOMP};
-use super::actions::errno_of;
-use super::architectures::{can_be_made, selected};
+use super::actions::{allows_nothing, errno_of};
+use super::architectures::can_be_made;
 use super::arguments::is_made_on;
 use super::{Doc, Entry, Example, Found, Rule, allows, denies, effective, entries, field, listed};
 
@@ -140,17 +140,11 @@ fn absent(profile: &Profile, found: &mut Found) {
     }
 }
 
-/// The same for a profile that lists no architecture, on a machine with this native one, unless it is for other nodes; the
-/// field paths are relative to the profile.
-#[must_use]
-pub fn absent_from(native: Architecture, spec: &ProfileSpec) -> Vec<Finding> {
+/// The same for a profile that lists no architecture, on a machine with this native one.
+pub(super) fn absent_from(native: Architecture, profile: &Profile) -> Vec<Finding> {
     let mut found = Found::new(Code::AbsentSyscalls);
-    let label = selected(spec);
-    if spec.profile.architectures.is_empty() && (label.is_none() || label == native.node_label()) {
-        let nowhere = format!("{native}, which is this machine's, has none of");
-        let is_made = |name: &str| is_made_on(name, native);
-        absent_where(&spec.profile, is_made, &nowhere, &mut found);
-    }
+    let nowhere = format!("{native}, which is this machine's, has none of");
+    absent_where(profile, |name| is_made_on(name, native), &nowhere, &mut found);
     found.finish()
 }
 
@@ -249,6 +243,9 @@ fn is_not_implemented(action: Action, errno: Option<Errno>) -> bool {
 }
 
 fn no_clone3_answer(profile: &Profile, found: &mut Found) {
+    if allows_nothing(profile) {
+        return;
+    }
     let about = |entry: &Entry| entry.names.iter().position(|name| name == "clone3");
     let mut denial = None;
     for (path, entry) in effective(profile) {

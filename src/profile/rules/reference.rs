@@ -312,6 +312,19 @@ const OTHERS: &[(Code, Doc)] = &[
         },
     ),
     (
+        Code::OtherByteOrder,
+        Doc {
+            why: "libseccomp adds the architecture of the node to every filter, and one filter holds one byte order: on a node \
+                  of the other no container starts. On nodes of the profile's own it is right.",
+            evidence: "The profile was compiled as on a node of its own, and the program was proven. This machine's kernel \
+                       cannot load it: the agents of its nodes do. An agent of a node of the other byte order refuses it \
+                       (compile-failed).",
+            cure: "Give the profile to its own nodes alone: nodeSelector kubernetes.io/arch: s390x. Or accept the finding if no \
+                   other node gets it.",
+            example: None,
+        },
+    ),
+    (
         Code::CompileFailed,
         Doc {
             why: "Runtimes use libseccomp in the same way, and no container would start.",

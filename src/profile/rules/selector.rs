@@ -4,6 +4,7 @@ use super::super::finding::{Code, Finding, quoted};
 use super::super::model::{Architecture, ProfileSpec};
 use super::architectures::{runs, selected};
 use super::field;
+use super::machine::order;
 
 /// What people write, and the value that Kubernetes has for it.
 const OTHER_NAMES: [(&str, &[&str]); 8] = [
@@ -20,7 +21,8 @@ const OTHER_NAMES: [(&str, &[&str]); 8] = [
 /// Processors that Go can build for, and Kubernetes is not built for: somebody may have done so.
 const BUILT_BY_OTHERS: [&str; 5] = ["mips", "mips64", "mips64le", "mipsle", "ppc64"];
 
-/// A `kubernetes.io/arch` that no node has, or that only nodes have that run no program of the profile's architectures.
+/// A `kubernetes.io/arch` that no node has, or that only nodes have that run no program of the profile's architectures:
+/// where those are of the other byte order, no container starts.
 pub(super) fn check(spec: &ProfileSpec) -> Option<Finding> {
     let label = selected(spec)?;
     let listed = &spec.profile.architectures;
@@ -28,32 +30,49 @@ pub(super) fn check(spec: &ProfileSpec) -> Option<Finding> {
         .iter()
         .find(|one| one.node_label() == Some(label));
     let wanted = listed.iter().find_map(|one| one.node_label());
-    let message = match native {
+    let (code, message) = match native {
         None if BUILT_BY_OTHERS.contains(&label) => return None,
         None => {
             let cure = match meant(label).or(wanted) {
                 Some(value) => format!("write {value}"),
                 None => format!("write one of {}", OTHER_NAMES.map(|(value, _)| value).join(", ")),
             };
-            format!(
+            let message = format!(
                 "{} is no value that Kubernetes gives to this label, so no node gets the profile: {cure}",
                 quoted(label)
-            )
+            );
+            (Code::NodeSelectorArchitecture, message)
         }
         Some(native) => {
             let first = listed.first()?;
             if listed.iter().any(|one| runs(*native, *one)) {
                 return None;
             }
+            let is_other_order = listed
+                .iter()
+                .all(|one| one.is_big_endian() != native.is_big_endian());
+            let instead = if is_other_order { " instead" } else { "" };
             let cure = match first_label(*first).or(wanted) {
-                Some(value) => format!("write {value}, or list {native}"),
-                None => format!("list {native}"),
+                Some(value) => format!("write {value}, or list {native}{instead}"),
+                None => format!("list {native}{instead}"),
             };
-            format!("{label} nodes run no program of an architecture that is listed: {cure}")
+            if is_other_order {
+                let message = format!(
+                    "{label} nodes are {}, and {first} is {}: libseccomp adds {native} to the filter there, which cannot \
+                     hold both, and no container starts: {cure}",
+                    order(*native),
+                    order(*first),
+                );
+                (Code::MixedEndianness, message)
+            } else {
+                let message =
+                    format!("{label} nodes run no program of an architecture that is listed: {cure}");
+                (Code::NodeSelectorArchitecture, message)
+            }
         }
     };
     let place = field("nodeSelector").key("kubernetes.io/arch");
-    Some(Finding::new(Code::NodeSelectorArchitecture, place, message))
+    Some(Finding::new(code, place, message))
 }
 
 /// The label of the nodes that run programs of an architecture.
@@ -79,6 +98,10 @@ mod tests {
     use Architecture::{Aarch64, Arm, Mips64, S390, X86, X86_64};
 
     fn told(label: &str, listed: &[Architecture]) -> Option<String> {
+        told_as(Code::NodeSelectorArchitecture, label, listed)
+    }
+
+    fn told_as(code: Code, label: &str, listed: &[Architecture]) -> Option<String> {
         let text = br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#;
         let mut profile = Profile::from_canonical(text).unwrap();
         profile.architectures = listed.to_vec();
@@ -89,7 +112,7 @@ mod tests {
             has_empty_flags: false,
         };
         let findings = spec.findings().into_iter();
-        let mut of_code = findings.filter(|finding| finding.code == Code::NodeSelectorArchitecture);
+        let mut of_code = findings.filter(|finding| finding.code == code);
         let finding = of_code.next()?;
         assert_eq!(finding.field.as_str(), "nodeSelector[\"kubernetes.io/arch\"]");
         Some(finding.message)
@@ -102,8 +125,6 @@ mod tests {
             ("arm64", &[X86], "write amd64, or list SCMP_ARCH_AARCH64"),
             ("amd64", &[Aarch64, Arm], "write arm64, or list SCMP_ARCH_X86_64"),
             ("386", &[X86_64], "write amd64, or list SCMP_ARCH_X86"),
-            ("amd64", &[S390], "write s390x, or list SCMP_ARCH_X86_64"),
-            ("amd64", &[Mips64], ": list SCMP_ARCH_X86_64"),
         ] {
             let message = told(label, listed).unwrap();
             assert!(message.ends_with(cure), "{message}");
@@ -117,6 +138,35 @@ mod tests {
             ("ppc64", &[X86_64]),
         ] {
             assert_eq!(told(label, listed), None, "{label} {listed:?}");
+        }
+    }
+
+    #[test]
+    fn nodes_of_the_other_byte_order_than_the_list_start_no_container() {
+        for (label, listed, cure) in [
+            (
+                "amd64",
+                &[S390][..],
+                ": write s390x, or list SCMP_ARCH_X86_64 instead",
+            ),
+            ("amd64", &[Mips64], ": list SCMP_ARCH_X86_64 instead"),
+            (
+                "s390x",
+                &[Aarch64, Arm],
+                ": write arm64, or list SCMP_ARCH_S390X instead",
+            ),
+        ] {
+            let message = told_as(Code::MixedEndianness, label, listed).unwrap();
+            assert!(message.ends_with(cure), "{message}");
+            assert_eq!(told(label, listed), None, "{label} {listed:?}");
+        }
+        for (label, listed) in [
+            ("s390x", &[S390][..]),
+            ("mips64", &[Mips64]),
+            ("arm64", &[X86_64]),
+            ("amd64", &[]),
+        ] {
+            assert_eq!(told_as(Code::MixedEndianness, label, listed), None, "{label}");
         }
     }
 

@@ -225,7 +225,7 @@ fn runc_answers_a_call_that_it_takes_for_unknown_in_its_own_way() {
         [(Code::NeedsNoNewPrivs, "runc before 1.2".to_owned())]
     );
     let mut listed = profile;
-    listed.architectures.extend(native());
+    listed.architectures.extend(crate::filter::native());
     assert_eq!(findings(&listed, &answers(Denials::KILL, true)), []);
 }
 
