@@ -320,6 +320,31 @@ fn a_listener_path_is_refused_unless_its_directory_is_allowed() {
 }
 
 #[test]
+#[cfg(target_endian = "little")]
+fn install_refuses_what_this_machine_cannot_load() {
+    const S390X: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390X"],
+        "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let profiles = folder(&[("s390x.json", S390X)]);
+    let root = TempDir::new().unwrap();
+    let root_path = root.path().to_str().unwrap();
+    let accepting = ["--accept", "other-byte-order"];
+    let ran = callgate(
+        profiles.path(),
+        &[&["install", ".", "--seccomp-root", root_path][..], &accepting].concat(),
+        "",
+    );
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("refused    default/s390x"), "{}", ran.out);
+    assert!(
+        ran.err
+            .contains("error[compile-failed]: architectures[0]: SCMP_ARCH_S390X is big-endian"),
+        "{}",
+        ran.err
+    );
+    assert!(!root.path().join("callgate/default/s390x.json").exists());
+}
+
+#[test]
 fn install_writes_what_passes_leaves_out_what_does_not_and_prunes_only_when_asked() {
     let profiles = folder(&[("good.json", GOOD), ("clash.json", CONTRADICTORY)]);
     let root = TempDir::new().unwrap();

@@ -237,12 +237,13 @@ pub(crate) fn program(bytes: &[u8]) {
     }
     // And so that most are programs.
     let choices = &mut Choices(bytes);
+    let order = choices.of(&[ByteOrder::Little, ByteOrder::Big]);
     let instructions = 1 + choices.below(64);
     let mut made = Vec::new();
     for at in 0..instructions {
-        made.extend(an_instruction(choices, instructions - at - 1));
+        made.extend(an_instruction(choices, order, instructions - at - 1));
     }
-    let program = Program::decode(&made);
+    let program = Program::decode_in(order, &made);
     assert!(program.is_ok(), "{program:?}");
     if let Ok(program) = program {
         check_program(&program, choices);
@@ -250,7 +251,7 @@ pub(crate) fn program(bytes: &[u8]) {
 }
 
 /// One of those that libseccomp writes, before so many others; the last is a return.
-fn an_instruction(choices: &mut Choices<'_>, behind: usize) -> [u8; 8] {
+fn an_instruction(choices: &mut Choices<'_>, order: ByteOrder, behind: usize) -> [u8; 8] {
     const LOAD: u16 = 0x20;
     const AND: u16 = 0x54;
     const JUMP: u16 = 0x05;
@@ -270,8 +271,11 @@ fn an_instruction(choices: &mut Choices<'_>, behind: usize) -> [u8; 8] {
             (choices.of(&BRANCHES), yes, no, low(choices.value()))
         }
     };
-    let [c0, c1] = code.to_ne_bytes();
-    let [k0, k1, k2, k3] = k.to_ne_bytes();
+    let (code, k) = match order {
+        ByteOrder::Little => (code.to_le_bytes(), k.to_le_bytes()),
+        ByteOrder::Big => (code.to_be_bytes(), k.to_be_bytes()),
+    };
+    let ([c0, c1], [k0, k1, k2, k3]) = (code, k);
     [c0, c1, yes, no, k0, k1, k2, k3]
 }
 

@@ -151,6 +151,25 @@ async fn profiles_that_fail_for_one_reason_are_one_group_and_harm_no_other() -> 
     agent.stop().await
 }
 
+/// It is right on nodes of its own, and this is none.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg(target_endian = "little")]
+async fn a_profile_of_the_other_byte_order_is_refused_by_the_node_that_cannot_load_it() -> Result<()> {
+    let bed = Bed::new("order").await?;
+    let agent = bed.start_ready(NONE).await?;
+    let mut spec = errno(1, "mount");
+    spec["architectures"] = json!(["SCMP_ARCH_S390X"]);
+    let generation = bed.apply("p", &spec).await?;
+    let failure = bed.failed("p", "CompileFailed", generation).await?;
+    assert!(
+        failure.message.contains("It is for big-endian nodes"),
+        "{}",
+        failure.message
+    );
+    assert!(!bed.file("p").exists());
+    agent.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mass_deletion_put_back_within_the_grace_changes_nothing_on_disk() -> Result<()> {
     let bed = Bed::new("mass").await?;

@@ -40,3 +40,37 @@ pub(super) fn mend_returns(bytes: &mut [u8], order: ByteOrder, profile: &Profile
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_turned_twice_is_turned_back_and_no_other() {
+        let profile = Profile::from_canonical(
+            br#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+                "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        )
+        .unwrap();
+        let (denied, allowed) = (0x0005_0026_u32, 0x7fff_0000_u32);
+        let answer = |code: u16, word: u32| {
+            let [c0, c1] = code.to_be_bytes();
+            let [k0, k1, k2, k3] = word.to_be_bytes();
+            [c0, c1, 0, 0, k0, k1, k2, k3]
+        };
+        for (code, made, mended) in [
+            (0x06, denied.swap_bytes(), denied),
+            (0x06, allowed.swap_bytes(), allowed),
+            (0x06, denied, denied),
+            (0x06, 0, 0),
+            // Not one that the profile gives, either way.
+            (0x06, 0x0005_0007, 0x0005_0007),
+            // No return.
+            (0x15, denied.swap_bytes(), denied.swap_bytes()),
+        ] {
+            let mut bytes = answer(code, made);
+            mend_returns(&mut bytes, ByteOrder::Big, &profile);
+            assert_eq!(bytes, answer(code, mended), "{code:#x} {made:#x}");
+        }
+    }
+}

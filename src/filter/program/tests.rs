@@ -100,14 +100,26 @@ fn every_word_of_a_call_can_be_loaded() {
             0x1a_0000_000a,
         ],
     };
-    let words: Vec<u32> = (0..16)
-        .map(|word| run(&[(0x20, 0, 0, word * 4), RETURN_A], &data))
-        .collect();
-    let mut expected = vec![1, 2, 3, 4, 5, 0x15, 6, 0x16, 7, 0x17, 8, 0x18, 9, 0x19, 10, 0x1a];
-    if cfg!(target_endian = "big") {
-        expected[2..].chunks_mut(2).for_each(<[u32]>::reverse);
+    let little = vec![1, 2, 3, 4, 5, 0x15, 6, 0x16, 7, 0x17, 8, 0x18, 9, 0x19, 10, 0x1a];
+    let mut big = little.clone();
+    big[2..].chunks_mut(2).for_each(<[u32]>::reverse);
+    for (order, expected) in [(ByteOrder::Little, little), (ByteOrder::Big, big)] {
+        let words = (0..16_u8).map(|word| {
+            // The code and the constant of LD W ABS and of RET A.
+            let mut load = [0x20, 0, 0, 0, word * 4, 0, 0, 0];
+            let mut answer = [0x16, 0, 0, 0, 0, 0, 0, 0];
+            if order == ByteOrder::Big {
+                for one in [&mut load, &mut answer] {
+                    one[..2].reverse();
+                    one[4..].reverse();
+                }
+            }
+            let program = Program::decode_in(order, &[load, answer].concat()).unwrap();
+            assert_eq!(program.byte_order(), order);
+            program.run(&data)
+        });
+        assert_eq!(words.collect::<Vec<_>>(), expected, "{order:?}");
     }
-    assert_eq!(words, expected);
 }
 
 #[test]
