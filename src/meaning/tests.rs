@@ -111,12 +111,12 @@ fn proven(profile: &Profile) -> (Program, Vec<Finding>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_diagram_answers_as_the_rules_do(
         profile in a_profile(8, 3, Operator::ALL, &[]),
-        calls in prop::collection::vec(some_arguments(), 32),
+        calls in prop::collection::vec(some_arguments(), 64),
     ) {
         let resolved = resolve(&profile).unwrap();
         let meaning = Meaning::of(&profile, &resolved).unwrap();

@@ -19,13 +19,13 @@ use crate::meaning::program::Reader;
 const SEED: u64 = 0x5ec_c0de;
 const PROFILES: u64 = 1_000;
 const CALLS: usize = 256;
-/// What libseccomp may take for one profile, in ticks of a hundredth of a second.
+/// Processor time that libseccomp may take for one profile, in ticks of a hundredth of a second.
 const TICKS: u64 = 10;
 const MEMORY: u64 = 2 << 30;
 /// Says to a copy of this test with which profile to begin, and that it is one.
 const FIRST: &str = "CALLGATE_TEST_FIRST_PROFILE";
 
-/// One architecture of each byte order and width of words, so that one call is what a profile is about.
+/// This machine's own architecture, and some of the other byte order; on each of them one number is what a profile is about.
 const LISTS: [&[Architecture]; 4] = [
     &[],
     &[Architecture::S390X],
