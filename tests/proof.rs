@@ -490,7 +490,8 @@ async fn a_profile_to_which_the_cure_is_applied_is_valid_and_has_that_finding_no
             for _ in 0..20 {
                 let Some(text) = message else { break };
                 let (before, _) = text.split_once(", which the profile denies").unwrap();
-                let (_, denied) = before.rsplit_once("needs ").unwrap();
+                let mut forms = ["need one or another of ", "needs ", "need "].into_iter();
+                let (_, denied) = forms.find_map(|form| before.rsplit_once(form)).unwrap();
                 let count = names.len();
                 names.extend(denied.split(", ").map(str::to_owned));
                 assert!(names.len() > count, "{text}");
