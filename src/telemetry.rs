@@ -26,7 +26,8 @@ pub enum LogFormat {
 
 /// Sends log lines to standard error, filtered by `RUST_LOG` (default: `info`). To be called once.
 pub fn init_logs(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=error"));
+    // The client tells of each request that fails, once a second in an outage. So do we, and less often.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Colours in a file are noise.

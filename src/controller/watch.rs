@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event as WatchEvent, watcher};
+use kube::runtime::watcher::{self, Event as WatchEvent, ExponentialBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
@@ -104,7 +106,7 @@ where
 {
     let mut known = Known::default();
     let mut failures = 0_u32;
-    let events = watcher(api, config).default_backoff().map(move |event| {
+    let events = watcher(api, config).backoff(pauses()).map(move |event| {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
@@ -124,6 +126,17 @@ where
         known.follow(event, &set, gone, watched)
     });
     Box::pin(events.flat_map(futures::stream::iter))
+}
+
+/// Between tries of a watch that fails: up to two seconds, with the jitter. Short, as a status is to be right soon after an outage, and there are few
+/// controllers.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(1))
+        .with_jitter()
+        .without_max_times()
+        .into()
 }
 
 /// The keys of the objects that there are, so that those which vanished while nobody watched are noticed.
