@@ -40,14 +40,23 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: packages kubernetes ## Show the main job on a local Kubernetes, step by step
+demo: packages kubernetes $(if $(filter 0,$(shell id -u)),helm nodes) ## Show the main job on a local Kubernetes, step by step; as root with a node
 	@echo "Building callgate and the demo"
 	cargo build --locked --bin callgate --example demo
 	cargo run --locked --quiet --example demo
 
 .PHONY: test
-test: root packages kubernetes helm promtool runtimes image ## Run every test, on a real kube-apiserver and real container runtimes
+test: root packages kubernetes helm promtool nodes ## Run every test, on a real kube-apiserver and real container runtimes
 	$(AS_ROOT) test --locked --workspace
+
+.PHONY: soak
+soak: root packages kubernetes helm nodes ## Test nodes in more rounds and longer: 50 joins, ten minutes without an API server
+	CALLGATE_SOAK=1 $(AS_ROOT) test --locked --test nodes -- --nocapture membership faults
+
+.PHONY: cluster
+cluster: root packages kubernetes helm nodes ## Start two real nodes with Callgate on them, until Ctrl-C (needs root)
+	cargo build --locked --example cluster
+	@tests/as-root target/debug/examples/cluster
 
 .PHONY: lint
 lint: packages helm chart-tools $(CARGO_DENY) $(ACTIONLINT) $(LINTERS) ## Check format, lints, docs, dependencies, scripts, workflows and the chart
@@ -56,8 +65,8 @@ lint: packages helm chart-tools $(CARGO_DENY) $(ACTIONLINT) $(LINTERS) ## Check 
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
-	shellcheck .ci/run deploy/image/build deploy/image/root tests/as-root tests/packages tests/kubernetes/build \
-	  tests/runtimes/build tests/chart/lint
+	shellcheck --external-sources .ci/run deploy/image/build deploy/image/root tests/as-root tests/packages tests/kubernetes/build \
+	  tests/kubernetes/workload/build tests/harness/src/nodes/machine.sh tests/runtimes/build tests/chart/lint kind/up kind/test kind/down
 	$(ACTIONLINT)
 	$(LINTERS)/bin/hadolint --config .ci/lint/hadolint.yaml deploy/Dockerfile
 	$(LINTERS)/bin/yamllint --strict --config-file .ci/lint/yamllint.yaml .
@@ -120,6 +129,14 @@ metrics: packages kubernetes promtool ## Write the tables of docs/metrics.md ane
 .PHONY: kubernetes
 kubernetes: ## Build etcd, kube-apiserver and kubectl for tests and demo
 	@tests/kubernetes/build
+
+.PHONY: nodes
+nodes: packages image workload runtimes ## Build what nodes are made of, for tests: kubelet, containerd, images
+	@tests/kubernetes/build nodes
+
+.PHONY: workload
+workload: packages ## Build the image that pods of the tests start, into target/image
+	@tests/kubernetes/workload/build
 
 .PHONY: helm
 helm: ## Build helm, for tests

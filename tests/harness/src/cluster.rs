@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail};
 use kube::Client;
 
-use crate::local::Local;
+use crate::local::{Local, Options};
 use crate::scratch::Scratch;
 use crate::{kubeconfig, tools};
 
@@ -61,9 +61,16 @@ impl Cluster {
     }
 
     async fn start_local(audited: bool) -> Result<Self> {
-        let local = Local::start(audited).await?;
+        let options = Options {
+            audited,
+            ..Options::default()
+        };
+        Ok(Self::of(Local::start(options).await?))
+    }
+
+    pub(crate) fn of(local: Local) -> Self {
         let admin = local.kubeconfig();
-        Ok(Self::new(ControlPlane::Local(Box::new(local)), admin))
+        Self::new(ControlPlane::Local(Box::new(local)), admin)
     }
 
     /// The cluster that the kubeconfig in `CALLGATE_TEST_KUBECONFIG` names; without that variable a local one. For
@@ -172,6 +179,11 @@ impl Cluster {
     /// Starts the API server again, on the same port and with the same data and keys, and waits until it is ready.
     pub async fn start_apiserver(&mut self) -> Result<()> {
         self.local()?.start_apiserver().await
+    }
+
+    /// Kills the API server's store and starts it again with its data. The API server goes on.
+    pub async fn restart_etcd(&mut self) -> Result<()> {
+        self.local()?.restart_etcd().await
     }
 
     /// The process ids of etcd and, while it runs, the API server; none for a cluster that is not ours.

@@ -31,6 +31,26 @@ impl Cluster {
         self.in_force(NAMESPACE).await
     }
 
+    /// Installs or upgrades the chart into [`NAMESPACE`] with these arguments of helm beside the usual ones, and waits
+    /// until its pods are Ready and its policies in force. For clusters that run pods.
+    pub async fn install_chart(&self, arguments: &[&str]) -> Result<()> {
+        let chart = repository().join("charts/callgate");
+        let chart = chart.to_str().context("the repository's path is not UTF-8")?;
+        let upgrade = [
+            "upgrade",
+            "--install",
+            "callgate",
+            chart,
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+            "--wait",
+            "--timeout=3m",
+        ];
+        self.helm(&[&upgrade, arguments].concat()).await?.ok()?;
+        self.in_force(NAMESPACE).await
+    }
+
     /// Waits until Callgate's CRDs are served and its admission policies in force, wherever they came from; its
     /// agents are in `namespace`.
     pub async fn in_force(&self, namespace: &str) -> Result<()> {

@@ -1,7 +1,8 @@
 //! A local Kubernetes for Callgate's tests, benchmarks and demo: etcd and kube-apiserver as child processes, and
-//! kubectl, as `tests/kubernetes/build` builds them. No container engine, no root.
+//! kubectl, as `tests/kubernetes/build` builds them. No container engine, no root. With [`Nodes`], which need root, there
+//! are nodes that run pods.
 //!
-//! It is an API server and nothing else. No controller manager runs, so
+//! Without, it is an API server and nothing else. No controller manager runs, so
 //!
 //! - nothing is garbage-collected: owner references are stored, and have no effect;
 //! - a deleted namespace stays `Terminating`;
@@ -29,6 +30,7 @@ mod kubeconfig;
 mod local;
 mod logs;
 mod metrics;
+mod nodes;
 mod objects;
 mod private;
 mod process;
@@ -41,7 +43,8 @@ pub use self::callgate::Program;
 pub use self::cluster::{Cluster, Output};
 pub use self::local::free_port;
 pub use self::metrics::{Request, Requests};
+pub use self::nodes::{Node, Nodes, Software};
 pub use self::objects::{AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT, NAMESPACE};
 pub use self::process::Process;
-pub use self::tools::{helm, promtool, repository};
+pub use self::tools::{helm, kind, promtool, repository};
 pub use self::wait::{DEADLINE, eventually};

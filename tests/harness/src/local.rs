@@ -1,13 +1,15 @@
 //! The local control plane: etcd and kube-apiserver.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use crate::nodes::{API_SERVER, Fabric, Gate};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::wait::eventually;
@@ -17,38 +19,54 @@ use crate::{audit, kubeconfig, private, tools};
 /// the port while the API server is down.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
+const PREFIX: &str = "callgate-kubernetes-";
+
 /// etcd, kube-apiserver and their directory.
 #[derive(Debug)]
 pub(crate) struct Local {
-    // The order is the order of the end: the API server, its store, its files.
+    // The order is the order of the end: the API server, its store, its network, its files.
     apiserver: Option<Process>,
     etcd: Process,
+    site: Site,
     directory: Scratch,
     admin_token: String,
-    port: u16,
-    audited: bool,
+    options: Options,
+}
+
+/// How a control plane is set up.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// The API server keeps an audit log.
+    pub(crate) audited: bool,
+    /// Users beside the admin: name and group, if it has one, and the token.
+    pub(crate) users: Vec<(String, Option<String>, String)>,
+}
+
+/// Where the API server listens.
+#[derive(Debug)]
+enum Site {
+    /// On this port of the machine's loopback interface.
+    Loopback(u16),
+    /// In the network of nodes, with a port on the loopback interface that leads there.
+    Fabric(Gate, Fabric),
+}
+
+impl Site {
+    const fn port(&self) -> u16 {
+        match self {
+            Self::Loopback(port) => *port,
+            Self::Fabric(gate, _) => gate.port(),
+        }
+    }
 }
 
 impl Local {
-    /// Starts both and waits until the API server is ready; if `audited`, it keeps an audit log.
-    pub(crate) async fn start(audited: bool) -> Result<Self> {
-        let directory = Scratch::new("callgate-kubernetes-")?;
-        let path = directory.path();
-        let admin_token = private::token()?;
-        let tokens = format!("{admin_token},admin,admin,system:masters\n");
-        private::write(&path.join("tokens.csv"), tokens.as_bytes())?;
-        let etcd = start_etcd(path)?;
-        let mut local = Self {
-            apiserver: None,
-            etcd,
-            directory,
-            admin_token,
-            port: 0,
-            audited,
-        };
+    /// Starts both and waits until the API server is ready.
+    pub(crate) async fn start(options: Options) -> Result<Self> {
+        let mut local = Self::prepare(Scratch::new(PREFIX)?, Site::Loopback(0), options)?;
         let mut attempts = 0;
         loop {
-            local.port = free_port()?;
+            local.site = Site::Loopback(free_port()?);
             match local.start_apiserver().await {
                 Ok(()) => return Ok(local),
                 // Somebody took the port between the look and the bind.
@@ -58,6 +76,58 @@ impl Local {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The same in the network of nodes.
+    pub(crate) async fn start_in_fabric(options: Options) -> Result<Self> {
+        let directory = Scratch::new(PREFIX)?;
+        let fabric = Fabric::start(directory.path()).await?;
+        let mut local = Self::prepare(directory, Site::Fabric(fabric.gate()?, fabric), options)?;
+        local.start_apiserver().await?;
+        Ok(local)
+    }
+
+    fn prepare(directory: Scratch, site: Site, options: Options) -> Result<Self> {
+        let path = directory.path();
+        let admin_token = private::token()?;
+        let mut tokens = format!("{admin_token},admin,admin,system:masters\n");
+        for (name, group, token) in &options.users {
+            let group = group
+                .as_ref()
+                .map(|group| format!(",{group}"))
+                .unwrap_or_default();
+            writeln!(tokens, "{token},{name},{name}{group}")?;
+        }
+        private::write(&path.join("tokens.csv"), tokens.as_bytes())?;
+        let etcd = start_etcd(path)?;
+        Ok(Self {
+            apiserver: None,
+            etcd,
+            site,
+            directory,
+            admin_token,
+            options,
+        })
+    }
+
+    /// The network of nodes, if it is there.
+    pub(crate) const fn fabric(&self) -> Option<&Fabric> {
+        match &self.site {
+            Site::Fabric(_, fabric) => Some(fabric),
+            Site::Loopback(_) => None,
+        }
+    }
+
+    /// The authority that signed the API server's certificate.
+    pub(crate) fn authority(&self) -> PathBuf {
+        // The API server signs its own certificate and writes it with the authority's behind it.
+        self.directory().join("pki/apiserver.crt")
+    }
+
+    /// The key that signs the tokens of service accounts.
+    pub(crate) fn service_account_key(&self) -> PathBuf {
+        // That of the API server's certificate: one key less to make.
+        self.directory().join("pki/apiserver.key")
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -85,8 +155,8 @@ impl Local {
         if self.apiserver.is_some() {
             bail!("the API server runs already");
         }
-        let mut apiserver = start_apiserver(self.directory(), self.port, self.audited)?;
-        let certificate = self.directory().join("pki/apiserver.crt");
+        let mut apiserver = self.apiserver()?;
+        let certificate = self.authority();
         eventually("kube-apiserver to write its certificate", async || {
             if let Err(error) = apiserver.running() {
                 return Ok(Err(error));
@@ -104,33 +174,94 @@ impl Local {
             if let Err(error) = apiserver.running() {
                 return Ok(Err(error));
             }
-            let mut command = Command::new(&kubectl);
-            command
-                .arg("--kubeconfig")
-                .arg(&kubeconfig)
-                .args(["get", "--raw", "/readyz"]);
-            let output = command.output().context("cannot run kubectl")?;
-            if !output.status.success() {
-                return Err(anyhow!(
-                    "{}",
-                    String::from_utf8_lossy(&output.stderr).trim().to_owned()
-                ));
-            }
-            Ok(Ok(()))
+            ready(&kubectl, &kubeconfig).map(Ok)
         })
         .await??;
         self.apiserver = Some(apiserver);
         Ok(())
     }
 
+    /// Kills etcd, starts it again with its data, and waits until the API server has it back.
+    pub(crate) async fn restart_etcd(&mut self) -> Result<()> {
+        self.etcd.kill();
+        self.etcd = start_etcd(self.directory())?;
+        let kubectl = tools::program("kubectl")?;
+        eventually("the API server to have its store back", async || {
+            self.etcd.running()?;
+            ready(&kubectl, &self.kubeconfig())
+        })
+        .await
+    }
+
     /// The cluster as a kubeconfig spells it.
     fn cluster(&self) -> Result<Value> {
-        // The API server signs its own certificate and writes it with the authority's behind it.
-        let authority = std::fs::canonicalize(self.directory().join("pki/apiserver.crt"))?;
-        Ok(
-            json!({ "server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": authority }),
-        )
+        let authority = std::fs::canonicalize(self.authority())?;
+        Ok(json!({
+            "server": format!("https://127.0.0.1:{}", self.site.port()),
+            // In whatever network it listens, its certificate has this name.
+            "tls-server-name": "kubernetes.default.svc",
+            "certificate-authority": authority,
+        }))
     }
+
+    fn apiserver(&self) -> Result<Process> {
+        let directory = self.directory();
+        let mut command = Command::new(tools::program("kube-apiserver")?);
+        let key = self.service_account_key();
+        command
+            .arg(format!(
+                "--etcd-servers=unix://{}",
+                directory.join("etcd.sock").display()
+            ))
+            .arg(format!("--cert-dir={}", directory.join("pki").display()))
+            .arg("--service-account-issuer=https://kubernetes.default.svc")
+            .arg(format!("--service-account-key-file={}", key.display()))
+            .arg(format!("--service-account-signing-key-file={}", key.display()))
+            .arg(format!(
+                "--token-auth-file={}",
+                directory.join("tokens.csv").display()
+            ))
+            .arg("--authorization-mode=Node,RBAC")
+            .arg("--service-cluster-ip-range=10.0.0.0/24")
+            .arg("--allow-privileged");
+        if self.options.audited {
+            audit::enable(&mut command, directory)?;
+        }
+        let log = directory.join("kube-apiserver.log");
+        match &self.site {
+            Site::Loopback(port) => {
+                command
+                    .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+                    .arg(format!("--secure-port={port}"))
+                    // There are no endpoints to keep: loopback addresses are not allowed as such.
+                    .arg("--endpoint-reconciler-type=none");
+                Process::start("kube-apiserver", &command, &log)
+            }
+            Site::Fabric(_, fabric) => {
+                command
+                    .arg("--bind-address=0.0.0.0")
+                    .arg(format!("--advertise-address={}", API_SERVER.ip()))
+                    .arg(format!("--secure-port={}", API_SERVER.port()))
+                    .arg("--enable-admission-plugins=NodeRestriction")
+                    .arg("--kubelet-preferred-address-types=InternalIP");
+                Process::start("kube-apiserver", &fabric.within(&command), &log)
+            }
+        }
+    }
+}
+
+/// Asks the API server whether it is ready.
+fn ready(kubectl: &Path, kubeconfig: &Path) -> Result<()> {
+    let mut command = Command::new(kubectl);
+    command
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(["get", "--raw", "/readyz"]);
+    let output = command.output().context("cannot run kubectl")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// etcd listens on sockets in the directory: no port to compete for, and none that another user of this machine could
@@ -152,36 +283,6 @@ fn start_etcd(directory: &Path) -> Result<Process> {
         .arg(format!("--initial-cluster=callgate={peer}"))
         .args(["--unsafe-no-fsync", "--log-level=warn"]);
     Process::start("etcd", &command, &directory.join("etcd.log"))
-}
-
-fn start_apiserver(directory: &Path, port: u16, audited: bool) -> Result<Process> {
-    let mut command = Command::new(tools::program("kube-apiserver")?);
-    // The key of the certificate it signs itself also signs its tokens: one key less to make.
-    let key = directory.join("pki/apiserver.key");
-    command
-        .arg(format!(
-            "--etcd-servers=unix://{}",
-            directory.join("etcd.sock").display()
-        ))
-        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-        // There are no endpoints to keep: loopback addresses are not allowed as such.
-        .arg("--endpoint-reconciler-type=none")
-        .arg(format!("--secure-port={port}"))
-        .arg(format!("--cert-dir={}", directory.join("pki").display()))
-        .arg("--service-account-issuer=https://kubernetes.default.svc")
-        .arg(format!("--service-account-key-file={}", key.display()))
-        .arg(format!("--service-account-signing-key-file={}", key.display()))
-        .arg(format!(
-            "--token-auth-file={}",
-            directory.join("tokens.csv").display()
-        ))
-        .arg("--authorization-mode=Node,RBAC")
-        .arg("--service-cluster-ip-range=10.0.0.0/24")
-        .arg("--allow-privileged");
-    if audited {
-        audit::enable(&mut command, directory)?;
-    }
-    Process::start("kube-apiserver", &command, &directory.join("kube-apiserver.log"))
 }
 
 /// A port that nobody listens on at this moment, and another one at each call. Different processes begin their search

@@ -93,6 +93,18 @@ impl Process {
         self.ended().await
     }
 
+    /// Kills it, and waits for that.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end, which is known to come at once.
+    pub(crate) fn wait(&mut self) {
+        let _ = self.child.wait();
+    }
+
     /// Waits until it ends.
     pub async fn ended(mut self) -> Result<ExitStatus> {
         let what = format!("{} to end", self.name);
@@ -102,9 +114,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one directory that everything of a cluster is in.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -26,7 +27,7 @@ impl Scratch {
             .tempdir()
             .context("cannot make a temporary directory")?;
         Ok(Self {
-            _sweeper: Sweeper::start(directory.path())?,
+            _sweeper: Sweeper::start(REMOVE, &[directory.path().as_os_str()])?,
             directory,
         })
     }
@@ -36,17 +37,24 @@ impl Scratch {
     }
 }
 
-/// A shell that removes a directory when its standard input ends, which it does when we end, however we end.
+/// Removes a directory. The children are being killed at that moment and may still write.
+const REMOVE: &str = r#"n=0; until rm -rf "$1" || [ $n -ge 10 ]; do sleep 1; n=$((n + 1)); done"#;
+
+/// A shell that runs a script when its standard input ends, which it does when we end, however we end.
 #[derive(Debug)]
-struct Sweeper(Child);
+pub(crate) struct Sweeper(Child);
 
 impl Sweeper {
-    fn start(directory: &Path) -> Result<Self> {
-        // `read` gives nothing until we are gone; the children are being killed at that moment and may still write.
-        let script = "trap '' INT TERM HUP; read -r _; n=0; until rm -rf \"$1\" || [ $n -ge 10 ]; do sleep 1; n=$((n + 1)); done";
+    /// `arguments` are the script's `$1` and so on.
+    pub(crate) fn start(script: &str, arguments: &[&OsStr]) -> Result<Self> {
+        // `read` gives nothing until we are gone.
         let child = Command::new("sh")
-            .args(["-c", script, "sweeper"])
-            .arg(directory)
+            .args([
+                "-c",
+                &format!("trap '' INT TERM HUP; read -r _; {script}"),
+                "sweeper",
+            ])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -21,6 +21,17 @@ pub fn promtool() -> Result<PathBuf> {
     built("promtool")
 }
 
+/// The path of the `kind` that `tests/kubernetes/build nodes` made.
+pub fn kind() -> Result<PathBuf> {
+    node_program("kind")
+}
+
+/// The path of a program of a node or of what controls nodes, as `tests/kubernetes/build nodes` made it.
+pub(crate) fn node_program(name: &str) -> Result<PathBuf> {
+    let directory = repository().join("tests/kubernetes/bin");
+    find(&directory, name, "run tests/kubernetes/build nodes")
+}
+
 fn built(name: &str) -> Result<PathBuf> {
     let directory = repository().join("tests/kubernetes/bin");
     find(&directory, name, &format!("run tests/kubernetes/build {name}"))

@@ -58,7 +58,8 @@ impl Call {
     }
 
     /// The probe's argument.
-    pub(crate) fn argument(&self) -> String {
+    #[must_use]
+    pub fn argument(&self) -> String {
         let door = match self.abi {
             Abi::I386 => 'i',
             Abi::Native | Abi::X32 => 'x',
@@ -85,7 +86,7 @@ impl Answer {
     }
 
     /// Reads a line of the probe.
-    pub(crate) fn parse(line: &str) -> Result<Self> {
+    pub fn parse(line: &str) -> Result<Self> {
         let number = u64::from_str_radix(line, 16).with_context(|| format!("the probe wrote {line:?}"))?;
         Ok(Self::Returned(number.cast_signed()))
     }

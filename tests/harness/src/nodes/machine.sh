@@ -1,0 +1,91 @@
+#!/bin/sh
+# The first process of a node: joins a control group of its own, makes everything else its own as well (processes,
+# network, mounts, host name), and puts empty file systems where a kubelet and a container runtime write. So what they
+# leave goes with this process, and nothing of it is ever on the host.
+#
+# usage: machine.sh host NAME CGROUP    (CGROUP: a name beneath the groups that we are in)
+#        machine.sh node NAME           (what the first one becomes, in the new namespaces)
+set -eu
+
+# The directory of each hierarchy's group that this process is in.
+groups() {
+    while IFS=: read -r _ controllers group; do
+        directory=${controllers#name=}
+        # Without version 1 the one hierarchy has no directory of its own; beside it, it has no controllers.
+        if [ -z "$controllers" ]; then
+            [ -f /sys/fs/cgroup/cgroup.procs ] || continue
+        fi
+        echo "/sys/fs/cgroup/$directory$group"
+    done </proc/self/cgroup
+}
+
+# Of version 2: lets the groups beneath a group have the controllers that it has.
+offer_controllers() {
+    read -r controllers <"$1/cgroup.controllers"
+    for controller in $controllers; do
+        echo "+$controller" >"$1/cgroup.subtree_control"
+    done
+}
+
+case $1 in
+host)
+    for group in $(groups); do
+        mkdir -p "$group/$3/$2"
+        if [ -f "$group/cpuset.cpus" ]; then
+            for new in "$group/$3" "$group/$3/$2"; do
+                cat "$group/cpuset.cpus" >"$new/cpuset.cpus"
+                cat "$group/cpuset.mems" >"$new/cpuset.mems"
+            done
+        fi
+        if [ -f "$group/cgroup.controllers" ]; then
+            for parent in "$group" "$group/$3"; do
+                offer_controllers "$parent" 2>/dev/null || true
+            done
+        fi
+        echo 0 >"$group/$3/$2/cgroup.procs"
+    done
+    exec unshare --cgroup --mount --propagation private --net --uts --ipc --pid --fork --kill-child=KILL \
+        sh "$0" node "$2"
+    ;;
+node)
+    hostname "$2"
+    ip link set lo up
+    mount -t proc proc /proc
+    mount -t sysfs sysfs /sys
+    if grep -q '^0::' /proc/self/cgroup && ! grep -q '^[1-9]' /proc/self/cgroup; then
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        # A group with processes cannot have controllers for the groups beneath it.
+        mkdir /sys/fs/cgroup/init
+        echo 0 >/sys/fs/cgroup/init/cgroup.procs
+        offer_controllers /sys/fs/cgroup
+    else
+        mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+        while IFS=: read -r _ controllers _; do
+            [ -n "$controllers" ] || continue
+            directory=/sys/fs/cgroup/${controllers#name=}
+            mkdir "$directory"
+            mount -t cgroup -o "$controllers" cgroup "$directory"
+        done </proc/self/cgroup
+    fi
+    for directory in /run /var/lib /var/log; do
+        mount -t tmpfs -o mode=755 tmpfs "$directory"
+    done
+    # Settings of the whole machine, which a kubelet insists on changing: it gets files that look like them.
+    # https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/kubelet/cm/container_manager_linux.go (setupKernelTunables)
+    mkdir /run/settings
+    for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys \
+        kernel/keys/root_maxbytes; do
+        copy=/run/settings/$(basename "$setting")
+        cat "/proc/sys/$setting" >"$copy"
+        mount --bind "$copy" "/proc/sys/$setting"
+    done
+    # As on a node: what is mounted later reaches the containers that ask for it.
+    mount --make-rshared /
+    echo ready
+    # From now on it only buries what becomes its child.
+    while :; do
+        sleep infinity &
+        wait
+    done
+    ;;
+esac
