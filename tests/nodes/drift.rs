@@ -1,0 +1,156 @@
+//! What others do to the files on a node is undone.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use harness::{NAMESPACE, eventually};
+
+use crate::lab::{alone, disks, values};
+use crate::pods::{pod, under, waiting};
+use crate::rollout::no_mkdir;
+use crate::steady::Reader;
+
+type Damage = (&'static str, fn(&Path) -> std::io::Result<()>);
+
+const DAMAGES: [Damage; 5] = [
+    ("deleted", |file| fs::remove_file(file)),
+    ("truncated", |file| fs::File::create(file).map(drop)),
+    ("edited", |file| {
+        fs::write(file, r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#)
+    }),
+    ("a directory", |file| {
+        fs::remove_file(file)?;
+        fs::create_dir(file)?;
+        fs::write(file.join("within"), "")
+    }),
+    ("a symbolic link", |file| {
+        fs::remove_file(file)?;
+        symlink("/etc/passwd", file)
+    }),
+];
+
+#[tokio::test]
+async fn a_damaged_file_is_mended_counted_and_told_of() -> Result<()> {
+    let Some(lab) = disks().await else { return Ok(()) };
+    let namespace = lab.namespace("drift").await?;
+    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    for node in lab.nodes().await? {
+        let file = lab.file(&node, &namespace, "web")?;
+        let good = fs::read(&file)?;
+        let mended = async || -> Result<f64> {
+            Ok(lab.metric(&node, "callgate_agent_files_restored_total").await?
+                + lab.metric(&node, "callgate_agent_strays_removed_total").await?)
+        };
+        for (name, damage) in DAMAGES {
+            let before = mended().await?;
+            damage(&file)?;
+            eventually(&format!("the file on {node}, {name}, to be mended"), async || {
+                ensure!(fs::symlink_metadata(&file)?.is_file(), "it is no file");
+                ensure!(fs::read(&file)? == good, "it has other contents");
+                Ok(())
+            })
+            .await?;
+            eventually("the repair to be counted", async || {
+                let after = mended().await?;
+                ensure!(after > before, "{name}: {after} repairs, and {before} before it");
+                Ok(())
+            })
+            .await?;
+        }
+        let log = lab
+            .kubectl(&["logs", "--namespace", NAMESPACE, &lab.agent(&node).await?])
+            .await?;
+        let of_file = format!("{namespace}/web");
+        ensure!(
+            log.lines()
+                .any(|line| line.contains(&of_file) && line.contains("it is back")),
+            "the log of {node} does not tell of the repairs:\n{log}"
+        );
+    }
+    lab.done(&namespace).await
+}
+
+#[tokio::test]
+async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files() -> Result<()> {
+    let Some(lab) = alone().await else { return Ok(()) };
+    let namespace = lab.namespace("replaced").await?;
+    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    for node in lab.nodes().await? {
+        let (store, file) = (lab.store(&node)?, lab.file(&node, &namespace, "web")?);
+        let good = fs::read(&file)?;
+        let back = async |what: &str| {
+            eventually(
+                &format!("the directory of {node}, {what}, to be back"),
+                async || {
+                    ensure!(fs::read(&file)? == good, "the file has other contents");
+                    Ok(())
+                },
+            )
+            .await
+        };
+        fs::remove_dir_all(&store)?;
+        back("removed").await?;
+        let aside = store.with_file_name("aside");
+        fs::rename(&store, &aside)?;
+        back("moved away").await?;
+        fs::remove_dir_all(&aside)?;
+        fs::rename(&store, &aside)?;
+        fs::create_dir(&store)?;
+        back("replaced by an empty one").await?;
+        fs::remove_dir_all(&aside)?;
+        let pod = pod(
+            &namespace,
+            &node,
+            &node,
+            under(waiting("main"), &namespace, "web"),
+        );
+        lab.run(&pod).await?;
+    }
+    lab.done(&namespace).await
+}
+
+#[tokio::test]
+async fn profiles_and_their_definition_deleted_by_mistake_and_put_back_leave_every_file_where_it_was()
+-> Result<()> {
+    let Some(lab) = alone().await else { return Ok(()) };
+    // The grace of an ordinary installation.
+    lab.cluster()
+        .install_chart(&["--set", "agent.removalGrace=5m"])
+        .await?;
+    let namespace = lab.namespace("mistake").await?;
+    let names = ["one", "two", "three"];
+    let mut files = Vec::new();
+    for name in names {
+        lab.profile(&namespace, name, &no_mkdir(70)).await?;
+        for node in lab.nodes().await? {
+            files.push(lab.file(&node, &namespace, name)?);
+        }
+    }
+    let inodes = |files: &[std::path::PathBuf]| -> Result<Vec<u64>> {
+        files.iter().map(|file| Ok(fs::metadata(file)?.ino())).collect()
+    };
+    let before = inodes(&files)?;
+    let reader = Reader::start(files.clone());
+
+    lab.kubectl(&["delete", "scp", "--all", "--namespace", &namespace])
+        .await?;
+    for name in names {
+        lab.profile(&namespace, name, &no_mkdir(70)).await?;
+    }
+    lab.kubectl(&["delete", "crd", "seccompprofiles.callgate.dev", "--timeout=60s"])
+        .await?;
+    // An upgrade to what is installed puts back what is missing.
+    lab.cluster()
+        .install_chart(&["--set", "agent.removalGrace=5m"])
+        .await?;
+    for name in names {
+        lab.profile(&namespace, name, &no_mkdir(70)).await?;
+    }
+
+    reader.finish()?;
+    assert_eq!(inodes(&files)?, before, "files were written anew");
+    lab.cluster().install_chart(&values(&[])).await?;
+    lab.done(&namespace).await
+}

@@ -1,0 +1,101 @@
+//! Local nodes leave nothing behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use harness::{Nodes, Software, eventually};
+
+use crate::lab::alone;
+
+/// What there is on the machine that nodes could leave: mounts, interfaces, control groups with the processes in them,
+/// the processes of a control plane, and directories.
+fn everything() -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        // One that has just ended has neither.
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let (name, groups) = (read("comm"), read("cgroup"));
+        all.extend(ours(&groups).map(|group| format!("a process in {group}")));
+        if ["kube-", "etcd"].iter().any(|begin| name.starts_with(begin)) {
+            all.insert(format!("process {} {}", entry.file_name().display(), name.trim()));
+        }
+    }
+    let groups = Command::new("find")
+        .args(["/sys/fs/cgroup", "-noleaf", "-type", "d"])
+        .output()?;
+    all.extend(ours(&String::from_utf8(groups.stdout)?).map(|group| format!("control group {group}")));
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    all.extend(mounts.lines().map(|line| format!("mount {line}")));
+    let interfaces = fs::read_to_string("/proc/self/net/dev")?;
+    let names = interfaces.lines().filter_map(|line| line.split_once(':'));
+    all.extend(names.map(|(name, _)| format!("interface {}", name.trim())));
+    for entry in fs::read_dir(std::env::temp_dir())?.flatten() {
+        let name = entry.file_name().display().to_string();
+        if name.starts_with("callgate-") {
+            all.insert(format!("directory {name}"));
+        }
+    }
+    Ok(all)
+}
+
+/// The control groups of nodes in a list of paths.
+fn ours(paths: &str) -> impl Iterator<Item = &str> {
+    paths
+        .split(['/', '\n'])
+        .filter(|part| part.starts_with("callgate-node-"))
+}
+
+/// Waits until everything that was not there before is gone.
+async fn nothing_left(before: &BTreeSet<String>) -> Result<()> {
+    eventually("what the nodes made to be gone", async || {
+        let now = everything()?;
+        let left: Vec<&String> = now.difference(before).collect();
+        ensure!(left.is_empty(), "{left:#?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nodes_that_end_leave_nothing() -> Result<()> {
+    let Some(_lab) = alone().await else { return Ok(()) };
+    let before = everything()?;
+    let nodes = Nodes::start(&[Software::Newest]).await?;
+    ensure!(
+        everything()?.len() >= before.len() + 5,
+        "nothing of the nodes is seen"
+    );
+    drop(nodes);
+    nothing_left(&before).await
+}
+
+#[tokio::test]
+async fn nodes_whose_holder_is_killed_leave_nothing() -> Result<()> {
+    let Some(_lab) = alone().await else { return Ok(()) };
+    let before = everything()?;
+    let program = std::env::current_exe()?;
+    let examples = program
+        .ancestors()
+        .nth(2)
+        .map(|directory| directory.join("examples/cluster"));
+    let mut holder = Command::new(examples.context("no directory of examples")?)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the cluster of make cluster")?;
+    let output = BufReader::new(holder.stdout.take().context("it is piped")?);
+    let ready = output
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.contains("node-2 is ready"));
+    ensure!(ready, "it ended before its nodes were ready");
+    ensure!(
+        everything()?.len() >= before.len() + 5,
+        "nothing of the nodes is seen"
+    );
+    holder.kill()?;
+    holder.wait()?;
+    nothing_left(&before).await
+}

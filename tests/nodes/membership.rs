@@ -1,0 +1,242 @@
+//! Nodes that stop, leave, return, join, and change what they are.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use callgate::profile::Digest;
+use harness::eventually;
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, alone, condition, values};
+use crate::pods::{pod, under, waiting};
+use crate::rollout::no_mkdir;
+
+/// How many nodes join under the startup taint: in `make soak` as many as a large cluster gains in a day.
+fn joins() -> u32 {
+    if std::env::var_os("CALLGATE_SOAK").is_some() {
+        50
+    } else {
+        3
+    }
+}
+
+impl Lab {
+    /// Stops a node as a power cut does: everything on it ends at once.
+    fn power_off(&mut self, node: &str) -> Result<()> {
+        self.node_mut(node)?.power_off()
+    }
+
+    /// Starts it again, with these settings of its kubelet beside the usual ones, and its disk as it was.
+    async fn power_on(&mut self, node: &str, settings: &Value) -> Result<()> {
+        let nodes = self.local()?;
+        nodes.node_mut(node)?.power_on(settings).await?;
+        nodes.ready(node).await
+    }
+
+    /// Waits until the agent of a node has synced.
+    async fn synced(&self, node: &str) -> Result<()> {
+        eventually(&format!("the agent of {node} to have synced"), async || {
+            let report = self.get("seccompnode", "", node).await?;
+            let conditions = json!({ "status": { "conditions": report["conditions"] } });
+            ensure!(condition(&conditions, "Synced")["status"] == "True", "{report}");
+            let agent = self
+                .get("pod", harness::NAMESPACE, &self.agent(node).await?)
+                .await?;
+            ensure!(
+                condition(&agent, "Ready")["status"] == "True",
+                "{}",
+                agent["status"]
+            );
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_stops_holds_up_nothing_and_cleans_up_when_it_returns() -> Result<()> {
+    let Some(mut lab) = alone().await else {
+        return Ok(());
+    };
+    let namespace = lab.namespace("stops").await?;
+    lab.profile(&namespace, "old", &no_mkdir(70)).await?;
+    let nodes = lab.nodes().await?;
+    for node in &nodes {
+        lab.power_off(node)?;
+        lab.kubectl(&[
+            "wait",
+            "node",
+            node,
+            "--for=condition=Ready=Unknown",
+            "--timeout=60s",
+        ])
+        .await?;
+        // The others get what is new, and Ready says who did not.
+        let name = format!("new-{node}");
+        lab.profile(&namespace, &name, &no_mkdir(71)).await?;
+        let profile = lab.get("scp", &namespace, &name).await?;
+        let ready = condition(&profile, "Ready")["message"].to_string();
+        ensure!(
+            ready.contains(node.as_str()),
+            "Ready does not name {node}: {ready}"
+        );
+        let status = lab.status().await?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(&format!("{namespace}/{name} ")));
+        let line = line.with_context(|| format!("no line of {name}: {status}"))?;
+        ensure!(line.contains("1/2"), "callgate status counts {node}: {line}");
+        lab.kubectl(&["delete", "scp", "old", "--namespace", &namespace])
+            .await?;
+
+        lab.power_on(node, &json!({})).await?;
+        lab.synced(node).await?;
+        let (gone, new) = (
+            lab.file(node, &namespace, "old")?,
+            lab.file(node, &namespace, &name)?,
+        );
+        eventually(&format!("{node} to have what it missed"), async || {
+            ensure!(new.exists(), "the new file is missing");
+            ensure!(!gone.exists(), "the old file is there");
+            Ok(())
+        })
+        .await?;
+        lab.profile(&namespace, "old", &no_mkdir(70)).await?;
+    }
+    lab.done(&namespace).await
+}
+
+#[tokio::test]
+async fn a_node_that_is_removed_and_registers_again_reports_again() -> Result<()> {
+    let Some(mut lab) = alone().await else {
+        return Ok(());
+    };
+    let namespace = lab.namespace("again").await?;
+    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    for node in lab.nodes().await? {
+        lab.power_off(&node)?;
+        lab.kubectl(&["delete", "node", &node]).await?;
+        eventually("the report to go with its Node", async || {
+            let reports = lab.kubectl(&["get", "seccompnodes", "-o", "name"]).await?;
+            ensure!(!reports.contains(&node), "{reports}");
+            Ok(())
+        })
+        .await?;
+        lab.profile(&namespace, "web", &no_mkdir(71)).await?;
+        lab.power_on(&node, &json!({})).await?;
+        lab.synced(&node).await?;
+        let digest = lab.profile(&namespace, "web", &no_mkdir(72)).await?;
+        let file = fs::read(lab.file(&node, &namespace, "web")?)?;
+        assert_eq!(Digest::of(&file).to_string(), digest, "on {node}");
+    }
+    lab.done(&namespace).await
+}
+
+#[tokio::test]
+async fn under_the_startup_taint_no_pod_waits_for_its_profile_on_a_node_that_joins() -> Result<()> {
+    let Some(mut lab) = alone().await else {
+        return Ok(());
+    };
+    let taint = ["--set", "agent.startupTaint.enabled=true"];
+    lab.cluster().install_chart(&values(&taint)).await?;
+    let namespace = lab.namespace("joins").await?;
+    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    let nodes = lab.nodes().await?;
+    let tainted =
+        json!({ "registerWithTaints": [{ "key": "callgate.dev/agent-not-ready", "effect": "NoSchedule" }] });
+    for number in 0..joins() {
+        let node = &nodes[number as usize % nodes.len()];
+        lab.power_off(node)?;
+        lab.kubectl(&["delete", "node", node]).await?;
+        fs::remove_dir_all(lab.store(node)?)?;
+        let name = format!("web-{number}");
+        let mut pod = pod(&namespace, &name, node, under(waiting("main"), &namespace, "web"));
+        // By the scheduler, which heeds taints.
+        pod["spec"]
+            .as_object_mut()
+            .context("a pod has a spec")?
+            .remove("nodeName");
+        pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
+        lab.apply(&pod).await?;
+        lab.power_on(node, &tainted).await?;
+        lab.pod_ready(&pod).await?;
+        let events = format!("--field-selector=involvedObject.name={name},type=Warning");
+        let path = "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}";
+        let warnings = lab
+            .kubectl(&["get", "events", "--namespace", &namespace, &events, "-o", path])
+            .await?;
+        let troubles: Vec<&str> = warnings
+            .lines()
+            .filter(|line| !line.starts_with("FailedScheduling"))
+            .collect();
+        ensure!(troubles.is_empty(), "join {number}: {troubles:?}");
+    }
+    lab.cluster().install_chart(&values(&[])).await?;
+    for node in &nodes {
+        lab.synced(node).await?;
+    }
+    lab.done(&namespace).await
+}
+
+#[tokio::test]
+async fn without_the_taint_pods_on_a_node_that_joins_recover_alone() -> Result<()> {
+    let Some(mut lab) = alone().await else {
+        return Ok(());
+    };
+    let namespace = lab.namespace("recover").await?;
+    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    for node in lab.nodes().await? {
+        lab.power_off(&node)?;
+        lab.kubectl(&["delete", "node", &node]).await?;
+        fs::remove_dir_all(lab.store(&node)?)?;
+        lab.power_on(&node, &json!({})).await?;
+        let pod = pod(
+            &namespace,
+            &node,
+            &node,
+            under(waiting("main"), &namespace, "web"),
+        );
+        let started = Instant::now();
+        lab.run(&pod).await?;
+        ensure!(started.elapsed() < harness::DEADLINE, "it took too long");
+        lab.synced(&node).await?;
+    }
+    lab.done(&namespace).await
+}
+
+#[tokio::test]
+async fn labels_decide_which_nodes_have_a_profile_and_taints_do_not() -> Result<()> {
+    let Some(lab) = alone().await else { return Ok(()) };
+    let namespace = lab.namespace("labels").await?;
+    let mut spec = no_mkdir(70);
+    spec["nodeSelector"] = json!({ "callgate-test": namespace });
+    lab.apply_profile(&namespace, "web", &spec).await?;
+    let nothing = lab
+        .condition(&namespace, "web", "Ready", |status, reason| {
+            status == "True" && reason == "NoNodesSelected"
+        })
+        .await;
+    nothing.context("no node has the label yet")?;
+    let label = format!("callgate-test={namespace}");
+    for node in lab.nodes().await? {
+        let file = lab.file(&node, &namespace, "web")?;
+        ensure!(!file.exists(), "{node} has the file without the label");
+        lab.kubectl(&["taint", "node", &node, "callgate-test=x:NoExecute"])
+            .await?;
+        lab.kubectl(&["label", "node", &node, &label]).await?;
+        eventually(&format!("the file on {node}"), async || {
+            ensure!(file.exists(), "it is missing");
+            Ok(())
+        })
+        .await?;
+        lab.kubectl(&["taint", "node", &node, "callgate-test-"]).await?;
+        lab.kubectl(&["label", "node", &node, "callgate-test-"]).await?;
+        eventually(&format!("the file on {node} to go"), async || {
+            ensure!(!file.exists(), "it is there");
+            Ok(())
+        })
+        .await?;
+    }
+    lab.done(&namespace).await
+}
