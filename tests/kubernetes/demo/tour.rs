@@ -10,12 +10,29 @@ use crate::shell::{Shell, say};
 const FILE: &str = "$SECCOMP/callgate/shop/web.json";
 const DIGEST: &str = "kubectl -n shop get scp web -o jsonpath='{.status.digest}{\"\\n\"}'";
 
-/// The whole tour.
-pub(crate) async fn run(shell: &Shell, cluster: &Cluster) -> Result<()> {
+/// The whole tour, on a node that runs pods.
+pub(crate) async fn on_a_node(shell: &Shell) -> Result<()> {
+    say(
+        "A Kubernetes runs with Callgate in it: one node, the agent on it, and two controllers. The node's profiles lie in\n\
+         /var/lib/kubelet/seccomp, which is $SECCOMP seen from here.",
+    );
+    shell.run("kubectl get pods --namespace callgate -o wide")?;
+    profiles(shell).await?;
+    pod(shell).await
+}
+
+/// All of it that needs an API server only.
+pub(crate) async fn beside_an_api_server(shell: &Shell, cluster: &Cluster) -> Result<()> {
     say(
         "A Kubernetes runs with Callgate in it: an API server, one controller, and the agent of node-1. On a node the\n\
-         profiles lie in /var/lib/kubelet/seccomp; here that is $SECCOMP.",
+         profiles lie in /var/lib/kubelet/seccomp; here that is $SECCOMP. (As root, make demo starts a whole node.)",
     );
+    profiles(shell).await?;
+    in_use(shell, cluster).await
+}
+
+/// The life of a profile.
+async fn profiles(shell: &Shell) -> Result<()> {
     let first = install(shell)?;
     let second = update(shell, &first)?;
     broken_update(shell, &second).await?;
@@ -23,8 +40,7 @@ pub(crate) async fn run(shell: &Shell, cluster: &Cluster) -> Result<()> {
     refused_by_the_proofs(shell)?;
     drift(shell, &second).await?;
     overview(shell)?;
-    delete(shell).await?;
-    in_use(shell, cluster).await
+    delete(shell).await
 }
 
 /// Returns the digest of what is on disk.
@@ -186,6 +202,44 @@ async fn delete(shell: &Shell) -> Result<()> {
     shell
         .until(&format!("ls {FILE}"), |answer| answer.contains("No such file"))
         .await?;
+    Ok(())
+}
+
+async fn pod(shell: &Shell) -> Result<()> {
+    say(
+        "9. A pod. It starts under a profile that lets nothing make a directory, and it is refused just that.",
+    );
+    shell.run("cat kind/examples/pod.yaml")?;
+    shell.run("kubectl apply -f kind/examples/profile.yaml -f kind/examples/pod.yaml")?;
+    shell.run("kubectl -n shop wait --for=condition=Ready scp/no-mkdir pod/no-mkdir --timeout=60s")?;
+    let listed = shell.run("kubectl -n shop exec no-mkdir -- ls /bin/busybox")?;
+    ensure!(
+        listed.contains("busybox"),
+        "the container may not list a directory"
+    );
+    let denied = shell.refused("kubectl -n shop exec no-mkdir -- mkdir /tmp/x")?;
+    ensure!(
+        denied.contains("Operation not permitted"),
+        "the container was not refused the call"
+    );
+    let status = shell.run("kubectl -n shop exec no-mkdir -- grep Seccomp /proc/1/status")?;
+    ensure!(
+        status
+            .split_whitespace()
+            .eq(["Seccomp:", "2", "Seccomp_filters:", "1"]),
+        "the kernel shows another filter"
+    );
+
+    say("10. In use. A profile that running pods use is not deleted by mistake.");
+    shell
+        .until("callgate status", |status| {
+            status
+                .lines()
+                .any(|line| line.starts_with("shop/no-mkdir ") && line.trim_end().ends_with(" 1"))
+        })
+        .await?;
+    let answer = shell.refused("kubectl -n shop delete scp no-mkdir")?;
+    ensure!(answer.contains(NODE), "the answer does not name the node");
     Ok(())
 }
 
