@@ -33,7 +33,7 @@ const DAMAGES: [Damage; 5] = [
 
 #[tokio::test]
 async fn a_damaged_file_is_mended_counted_and_told_of() -> Result<()> {
-    let Some(lab) = disks().await else { return Ok(()) };
+    let Some(lab) = disks().await? else { return Ok(()) };
     let namespace = lab.namespace("drift").await?;
     lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     for node in lab.nodes().await? {
@@ -74,7 +74,7 @@ async fn a_damaged_file_is_mended_counted_and_told_of() -> Result<()> {
 
 #[tokio::test]
 async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("replaced").await?;
     lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     for node in lab.nodes().await? {
@@ -114,7 +114,7 @@ async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files() -> 
 #[tokio::test]
 async fn profiles_and_their_definition_deleted_by_mistake_and_put_back_leave_every_file_where_it_was()
 -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     // The grace of an ordinary installation.
     lab.cluster()
         .install_chart(&["--set", "agent.removalGrace=5m"])

@@ -74,7 +74,7 @@ impl Lab {
 
 #[tokio::test]
 async fn files_stay_whole_while_agents_are_killed_during_a_thousand_updates() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("killed").await?;
     lab.profile(&namespace, "web", &no_mkdir(1)).await?;
     let nodes = lab.nodes().await?;
@@ -111,12 +111,14 @@ async fn files_stay_whole_while_agents_are_killed_during_a_thousand_updates() ->
     ])
     .await?;
     let digest = lab.profile_ready(&namespace, "web").await?;
-    reader.finish()?;
     for file in &files {
-        assert_eq!(
-            callgate::profile::Digest::of(&fs::read(file)?).to_string(),
-            digest
-        );
+        // Ready waits for no node whose agent is not there, and these have just been replaced.
+        eventually("the last version on disk", async || {
+            let now = callgate::profile::Digest::of(&fs::read(file)?).to_string();
+            ensure!(now == digest, "{now} is there, and {digest} is to be");
+            Ok(())
+        })
+        .await?;
         let folder = file.parent().context("a file lies in a folder")?;
         let names: Vec<_> = fs::read_dir(folder)?
             .flatten()
@@ -124,12 +126,13 @@ async fn files_stay_whole_while_agents_are_killed_during_a_thousand_updates() ->
             .collect();
         assert_eq!(names, ["web.json"], "what a killed agent left");
     }
+    reader.finish()?;
     lab.done(&namespace).await
 }
 
 #[tokio::test]
 async fn a_restarted_container_runtime_changes_nothing() -> Result<()> {
-    let Some(mut lab) = alone().await else {
+    let Some(mut lab) = alone().await? else {
         return Ok(());
     };
     let namespace = lab.namespace("runtime").await?;
@@ -170,7 +173,7 @@ async fn a_restarted_container_runtime_changes_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_full_disk_is_one_condition_keeps_every_file_and_is_recovered_from() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("full").await?;
     let live = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     for node in lab.nodes().await? {
@@ -228,7 +231,7 @@ async fn a_full_disk_is_one_condition_keeps_every_file_and_is_recovered_from() -
 
 #[tokio::test]
 async fn while_the_api_server_is_away_pods_start_and_files_are_mended_and_nothing_restarts() -> Result<()> {
-    let Some(mut lab) = alone().await else {
+    let Some(mut lab) = alone().await? else {
         return Ok(());
     };
     let namespace = lab.namespace("away").await?;
@@ -317,7 +320,7 @@ async fn while_the_api_server_is_away_pods_start_and_files_are_mended_and_nothin
 
 #[tokio::test]
 async fn without_a_controller_profiles_reach_nodes_and_one_leader_follows_another() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("leader").await?;
     let scale = |count: &'static str| {
         [

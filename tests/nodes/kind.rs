@@ -62,7 +62,7 @@ fn kind_takes_the_settings_of_its_cluster() -> Result<()> {
 
 #[tokio::test]
 async fn the_scripts_for_kind_install_callgate_and_run_this_suite_in_it() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let stand_in = folder.path().join("kind");

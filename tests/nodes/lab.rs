@@ -12,28 +12,25 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 static LAB: OnceCell<RwLock<Lab>> = OnceCell::const_new();
 
 /// The cluster, for a test that others may run beside.
-pub(crate) async fn shared() -> RwLockReadGuard<'static, Lab> {
-    lab().await.read().await
+pub(crate) async fn shared() -> Result<RwLockReadGuard<'static, Lab>> {
+    Ok(lab().await?.read().await)
 }
 
 /// The cluster, for a test that also looks at the nodes' disks; nothing if it is somebody's own.
-pub(crate) async fn disks() -> Option<RwLockReadGuard<'static, Lab>> {
-    let lab = shared().await;
-    lab.is_local("it looks at the nodes' disks").then_some(lab)
+pub(crate) async fn disks() -> Result<Option<RwLockReadGuard<'static, Lab>>> {
+    let lab = shared().await?;
+    Ok(lab.is_local("it looks at the nodes' disks").then_some(lab))
 }
 
 /// The cluster, for a test that breaks it for a while; nothing if it is somebody's own.
-pub(crate) async fn alone() -> Option<RwLockWriteGuard<'static, Lab>> {
-    let lab = lab().await.write().await;
-    lab.is_local("it breaks what runs there").then_some(lab)
+pub(crate) async fn alone() -> Result<Option<RwLockWriteGuard<'static, Lab>>> {
+    let lab = lab().await?.write().await;
+    Ok(lab.is_local("it breaks what runs there").then_some(lab))
 }
 
-async fn lab() -> &'static RwLock<Lab> {
-    LAB.get_or_init(|| async {
-        let lab = Lab::start().await.unwrap_or_else(|error| panic!("{error:#}"));
-        RwLock::new(lab)
-    })
-    .await
+async fn lab() -> Result<&'static RwLock<Lab>> {
+    LAB.get_or_try_init(async || Lab::start().await.map(RwLock::new))
+        .await
 }
 
 /// A cluster with Callgate installed in it.

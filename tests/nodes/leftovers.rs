@@ -61,7 +61,7 @@ async fn nothing_left(before: &BTreeSet<String>) -> Result<()> {
 
 #[tokio::test]
 async fn nodes_that_end_leave_nothing() -> Result<()> {
-    let Some(_lab) = alone().await else { return Ok(()) };
+    let Some(_lab) = alone().await? else { return Ok(()) };
     let before = everything()?;
     let nodes = Nodes::start(&[Software::Newest]).await?;
     ensure!(
@@ -74,7 +74,7 @@ async fn nodes_that_end_leave_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn nodes_whose_holder_is_killed_leave_nothing() -> Result<()> {
-    let Some(_lab) = alone().await else { return Ok(()) };
+    let Some(_lab) = alone().await? else { return Ok(()) };
     let before = everything()?;
     let program = std::env::current_exe()?;
     let examples = program

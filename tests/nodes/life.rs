@@ -14,7 +14,7 @@ use crate::steady::Reader;
 
 #[tokio::test]
 async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("upgrade").await?;
     lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     let (mut pods, mut files) = (Vec::new(), Vec::new());
@@ -85,7 +85,7 @@ async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result
 
 #[tokio::test]
 async fn a_node_that_callgate_install_filled_serves_pods_without_any_agent() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("by-hand").await?;
     lab.cluster()
         .helm(&[

@@ -56,7 +56,7 @@ impl Lab {
 
 #[tokio::test]
 async fn a_node_that_stops_holds_up_nothing_and_cleans_up_when_it_returns() -> Result<()> {
-    let Some(mut lab) = alone().await else {
+    let Some(mut lab) = alone().await? else {
         return Ok(());
     };
     let namespace = lab.namespace("stops").await?;
@@ -109,7 +109,7 @@ async fn a_node_that_stops_holds_up_nothing_and_cleans_up_when_it_returns() -> R
 
 #[tokio::test]
 async fn a_node_that_is_removed_and_registers_again_reports_again() -> Result<()> {
-    let Some(mut lab) = alone().await else {
+    let Some(mut lab) = alone().await? else {
         return Ok(());
     };
     let namespace = lab.namespace("again").await?;
@@ -135,7 +135,7 @@ async fn a_node_that_is_removed_and_registers_again_reports_again() -> Result<()
 
 #[tokio::test]
 async fn under_the_startup_taint_no_pod_waits_for_its_profile_on_a_node_that_joins() -> Result<()> {
-    let Some(mut lab) = alone().await else {
+    let Some(mut lab) = alone().await? else {
         return Ok(());
     };
     let taint = ["--set", "agent.startupTaint.enabled=true"];
@@ -181,7 +181,7 @@ async fn under_the_startup_taint_no_pod_waits_for_its_profile_on_a_node_that_joi
 
 #[tokio::test]
 async fn without_the_taint_pods_on_a_node_that_joins_recover_alone() -> Result<()> {
-    let Some(mut lab) = alone().await else {
+    let Some(mut lab) = alone().await? else {
         return Ok(());
     };
     let namespace = lab.namespace("recover").await?;
@@ -207,7 +207,7 @@ async fn without_the_taint_pods_on_a_node_that_joins_recover_alone() -> Result<(
 
 #[tokio::test]
 async fn labels_decide_which_nodes_have_a_profile_and_taints_do_not() -> Result<()> {
-    let Some(lab) = alone().await else { return Ok(()) };
+    let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("labels").await?;
     let mut spec = no_mkdir(70);
     spec["nodeSelector"] = json!({ "callgate-test": namespace });

@@ -41,6 +41,7 @@ pub(crate) fn under(mut container: Value, namespace: &str, profile: &str) -> Val
 }
 
 /// A pod of one container, on a node.
+#[expect(clippy::needless_pass_by_value, reason = "a container is made for its pod")]
 pub(crate) fn pod(namespace: &str, name: &str, node: &str, container: Value) -> Value {
     json!({
         "apiVersion": "v1",

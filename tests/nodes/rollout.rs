@@ -23,7 +23,7 @@ pub(crate) fn mkdir() -> Call {
 
 #[tokio::test]
 async fn a_running_container_keeps_its_filter_and_a_restarted_one_has_the_new() -> Result<()> {
-    let lab = shared().await;
+    let lab = shared().await?;
     let namespace = lab.namespace("update").await?;
     let first = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     let mut pods = Vec::new();
@@ -63,7 +63,7 @@ async fn a_running_container_keeps_its_filter_and_a_restarted_one_has_the_new() 
 
 #[tokio::test]
 async fn a_broken_update_changes_nothing_on_disk_and_says_what_is_live() -> Result<()> {
-    let Some(lab) = disks().await else { return Ok(()) };
+    let Some(lab) = disks().await? else { return Ok(()) };
     let namespace = lab.namespace("broken").await?;
     let live = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     let mut before = Vec::new();

@@ -47,7 +47,7 @@ fn other() -> Value {
 
 #[tokio::test]
 async fn init_ordinary_and_ephemeral_containers_are_answered_what_their_profiles_mean() -> Result<()> {
-    let lab = shared().await;
+    let lab = shared().await?;
     let namespace = lab.namespace("levels").await?;
     lab.profile(&namespace, "open", &open()).await?;
     lab.profile(&namespace, "other", &other()).await?;
@@ -110,7 +110,7 @@ fn ending(mut probe: Value) -> Value {
 
 #[tokio::test]
 async fn the_kernel_shows_one_filter_in_the_container_and_none_without_a_profile() -> Result<()> {
-    let lab = shared().await;
+    let lab = shared().await?;
     let namespace = lab.namespace("filters").await?;
     lab.profile(&namespace, "open", &open()).await?;
     for node in lab.nodes().await? {
@@ -141,7 +141,7 @@ async fn the_kernel_shows_one_filter_in_the_container_and_none_without_a_profile
 
 #[tokio::test]
 async fn what_a_finding_says_of_starts_on_runc_comes_true_there_and_not_on_crun() -> Result<()> {
-    let Some(lab) = disks().await else { return Ok(()) };
+    let Some(lab) = disks().await? else { return Ok(()) };
     let namespace = lab.namespace("needs").await?;
     let mut spec = open();
     spec["syscalls"] = json!([{ "names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 70 }]);
@@ -182,7 +182,7 @@ async fn what_a_finding_says_of_starts_on_runc_comes_true_there_and_not_on_crun(
 
 #[tokio::test]
 async fn a_pod_that_came_before_its_profile_starts_by_itself_once_there_is_one() -> Result<()> {
-    let lab = shared().await;
+    let lab = shared().await?;
     let namespace = lab.namespace("before").await?;
     let mut pods = Vec::new();
     for node in lab.nodes().await? {

@@ -96,7 +96,7 @@ impl Lab {
 
 #[tokio::test]
 async fn a_profile_that_running_pods_use_is_kept_by_the_api_server_and_then_by_the_node() -> Result<()> {
-    let Some(lab) = disks().await else { return Ok(()) };
+    let Some(lab) = disks().await? else { return Ok(()) };
     let namespace = lab.namespace("in-use").await?;
     let nodes = lab.nodes().await?;
     let mut pods = Vec::new();
@@ -144,7 +144,7 @@ async fn a_profile_that_running_pods_use_is_kept_by_the_api_server_and_then_by_t
 
 #[tokio::test]
 async fn a_pod_that_ran_to_its_end_holds_no_profile() -> Result<()> {
-    let lab = shared().await;
+    let lab = shared().await?;
     let namespace = lab.namespace("finished").await?;
     lab.profile(&namespace, "job", &no_mkdir(70)).await?;
     for node in lab.nodes().await? {
@@ -168,7 +168,7 @@ async fn a_pod_that_ran_to_its_end_holds_no_profile() -> Result<()> {
 
 #[tokio::test]
 async fn a_namespace_goes_with_profiles_that_its_pods_use() -> Result<()> {
-    let Some(lab) = disks().await else { return Ok(()) };
+    let Some(lab) = disks().await? else { return Ok(()) };
     let namespace = lab.namespace("goes").await?;
     lab.profile(&namespace, "container", &no_mkdir(70)).await?;
     for node in lab.nodes().await? {
@@ -182,7 +182,7 @@ async fn a_namespace_goes_with_profiles_that_its_pods_use() -> Result<()> {
 
 #[tokio::test]
 async fn nothing_that_callgate_makes_has_a_finalizer() -> Result<()> {
-    let lab = shared().await;
+    let lab = shared().await?;
     let namespace = lab.namespace("free").await?;
     lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     for kind in ["scp", "seccompnodes"] {

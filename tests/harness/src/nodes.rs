@@ -55,7 +55,7 @@ ip link delete cni0 2>/dev/null || true"#;
 #[derive(Debug)]
 pub struct Nodes {
     // The order is that of the end: what runs on the nodes and controls them, then the API server and the network.
-    nodes: Vec<Node>,
+    all: Vec<Node>,
     _managers: Vec<Process>,
     cluster: Cluster,
 }
@@ -125,7 +125,7 @@ impl Nodes {
             node.start_kubelet(&json!({}))?;
         }
         let mut started = Self {
-            nodes,
+            all: nodes,
             _managers: managers,
             cluster: Cluster::of(local),
         };
@@ -149,27 +149,27 @@ impl Nodes {
     /// The nodes, in the order that they were asked for.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
-        &self.nodes
+        &self.all
     }
 
     /// One of them.
     pub fn node(&self, name: &str) -> Result<&Node> {
-        let node = self.nodes.iter().find(|node| node.name() == name);
+        let node = self.all.iter().find(|node| node.name() == name);
         node.with_context(|| format!("there is no node {name}"))
     }
 
     /// One of them, to stop and start what runs on it.
     pub fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
-        let node = self.nodes.iter_mut().find(|node| node.name() == name);
+        let node = self.all.iter_mut().find(|node| node.name() == name);
         node.with_context(|| format!("there is no node {name}"))
     }
 
     /// Waits until a node is Ready.
     pub async fn ready(&mut self, name: &str) -> Result<()> {
-        let path = format!("jsonpath={{.status.conditions[?(@.type==\"Ready\")]}}");
-        let arguments = ["get", "node", name, "-o", &path];
+        let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")]}";
+        let arguments = ["get", "node", name, "-o", path];
         eventually(&format!("{name} to be Ready"), async || {
-            if let Some(node) = self.nodes.iter_mut().find(|node| node.name() == name)
+            if let Some(node) = self.all.iter_mut().find(|node| node.name() == name)
                 && let Err(error) = node.running()
             {
                 return Ok(Err(error));
