@@ -10,7 +10,7 @@ use harness::{Nodes, Software, eventually};
 
 use crate::lab::alone;
 
-/// What there is on the machine that nodes could leave: mounts, interfaces, control groups with the processes in them,
+/// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
 /// the processes of a control plane, and directories.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
@@ -29,6 +29,9 @@ fn everything() -> Result<BTreeSet<String>> {
     all.extend(ours(&String::from_utf8(groups.stdout)?).map(|group| format!("control group {group}")));
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     all.extend(mounts.lines().map(|line| format!("mount {line}")));
+    let rules = Command::new("nft").args(["list", "ruleset"]).output()?;
+    let rules = String::from_utf8(rules.stdout)?;
+    all.extend(rules.lines().map(|line| format!("rule {line}")));
     let interfaces = fs::read_to_string("/proc/self/net/dev")?;
     let names = interfaces.lines().filter_map(|line| line.split_once(':'));
     all.extend(names.map(|(name, _)| format!("interface {}", name.trim())));

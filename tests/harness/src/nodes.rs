@@ -68,6 +68,16 @@ impl Nodes {
             geteuid().is_root(),
             "nodes need namespaces and mounts of their own: run this as root"
         );
+        // Nodes have directories of their own there, and would not find the programs.
+        let hidden = ["/run", "/var/lib", "/var/log"]
+            .into_iter()
+            .find(|hidden| tools::repository().starts_with(hidden));
+        if let Some(hidden) = hidden {
+            bail!(
+                "nodes cannot be run from a tree beneath {hidden}: move {}",
+                tools::repository().display()
+            );
+        }
         let names: Vec<String> = (1..=software.len())
             .map(|number| format!("node-{number}"))
             .collect();

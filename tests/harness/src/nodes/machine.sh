@@ -7,15 +7,16 @@
 #        machine.sh node NAME           (what the first one becomes, in the new namespaces)
 set -eu
 
-# The directory of each hierarchy's group that this process is in.
+# Where groups for nodes are made: of each hierarchy of version 1, beneath the group that this process is in; of version 2,
+# beneath the root, as elsewhere a group with processes cannot have controllers for the groups beneath it.
 groups() {
+    if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+        echo /sys/fs/cgroup
+        return
+    fi
     while IFS=: read -r _ controllers group; do
-        directory=${controllers#name=}
-        # Without version 1 the one hierarchy has no directory of its own; beside it, it has no controllers.
-        if [ -z "$controllers" ]; then
-            [ -f /sys/fs/cgroup/cgroup.procs ] || continue
-        fi
-        echo "/sys/fs/cgroup/$directory$group"
+        # Beside version 1, version 2 has no controllers.
+        [ -z "$controllers" ] || echo "/sys/fs/cgroup/${controllers#name=}$group"
     done </proc/self/cgroup
 }
 
@@ -23,7 +24,11 @@ groups() {
 offer_controllers() {
     read -r controllers <"$1/cgroup.controllers"
     for controller in $controllers; do
-        echo "+$controller" >"$1/cgroup.subtree_control"
+        echo "+$controller" >"$1/cgroup.subtree_control" || {
+            echo "control groups beneath $1 cannot have the controller $controller: run this outside of a container," \
+                "or in one with the machine's control groups (docker run --privileged --cgroupns=host)" >&2
+            exit 1
+        }
     done
 }
 
@@ -39,7 +44,7 @@ host)
         fi
         if [ -f "$group/cgroup.controllers" ]; then
             for parent in "$group" "$group/$3"; do
-                offer_controllers "$parent" 2>/dev/null || true
+                offer_controllers "$parent"
             done
         fi
         echo 0 >"$group/$3/$2/cgroup.procs"
@@ -52,7 +57,7 @@ node)
     ip link set lo up
     mount -t proc proc /proc
     mount -t sysfs sysfs /sys
-    if grep -q '^0::' /proc/self/cgroup && ! grep -q '^[1-9]' /proc/self/cgroup; then
+    if ! grep -q '^[1-9]' /proc/self/cgroup; then
         mount -t cgroup2 cgroup2 /sys/fs/cgroup
         # A group with processes cannot have controllers for the groups beneath it.
         mkdir /sys/fs/cgroup/init
