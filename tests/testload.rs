@@ -238,6 +238,7 @@ async fn profiles_that_hang_libseccomp_are_refused_while_other_tenants_proceed()
     let limits = Limits {
         children: 2,
         cpu_seconds: 1,
+        wall_seconds: 300,
         ..Limits::default()
     };
     let (client, server) = start(limits);
@@ -533,6 +534,8 @@ async fn the_server_holds_two_descriptors_no_environment_and_no_capability() {
 async fn a_child_that_compiles_has_a_second_filter_no_descriptor_and_its_limits() {
     let (client, server) = start(Limits {
         cpu_seconds: 5,
+        // A busy machine gives processor time slowly.
+        wall_seconds: 300,
         ..Limits::default()
     });
     let hanging = hanging().remove(0);

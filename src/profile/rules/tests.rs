@@ -5,6 +5,7 @@ mod affected;
 use std::collections::BTreeSet;
 
 use super::super::finding::Software;
+use super::arguments::calls_through;
 use super::*;
 use crate::profile::finding::{Class, Version};
 use crate::profile::model::{Architecture, Condition, Errno, Flag, Operator};
@@ -633,6 +634,40 @@ fn a_multiplexer_opens_no_more_than_what_is_allowed_by_name() {
         assert_eq!(told(listed, &["socketcall", "ipc"]), [], "{listed:?}");
     }
     assert_eq!(told(&[X86], &["socketcall", "ipc"]).len(), 2);
+    // Of calls that do the same, each one is as good as all.
+    for (through, kin) in [
+        ("socketcall", &["accept", "accept4"][..]),
+        ("socketcall", &["recv", "recvfrom", "recvmmsg", "recvmsg"]),
+        ("socketcall", &["send", "sendmmsg", "sendmsg", "sendto"]),
+        ("ipc", &["semop", "semtimedop"]),
+    ] {
+        let others = calls_through(through).iter().copied();
+        let without: Vec<_> = others
+            .chain([through])
+            .filter(|name| !kin.contains(name))
+            .collect();
+        let found = told(&[X86], &without);
+        let end = format!("that no entry allows: {}", listed(kin));
+        assert!(found[0].1.ends_with(&end), "{}", found[0].1);
+        for one in kin {
+            assert_eq!(told(&[X86], &[&without[..], &[*one]].concat()), [], "{one}");
+        }
+    }
+    // What an entry denies is not allowed by it, and what a listener may let through is.
+    for (action, is_told) in [
+        (Action::Errno, true),
+        (Action::Trace, true),
+        (Action::Notify, false),
+        (Action::Log, false),
+    ] {
+        let mut profile = good();
+        profile.architectures = vec![X86];
+        profile.syscalls.push(entry(Action::Allow, &ipc[..11]));
+        profile.syscalls.push(entry(action, &ipc[11..]));
+        let mut findings = findings(&profile).into_iter();
+        let told = findings.any(|finding| finding.code == Code::OpenMultiplexer);
+        assert_eq!(told, is_told, "{action}");
+    }
 
     // Under a condition, denied, notified, or where all is allowed.
     let mut profile = good();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::profile::{Class, Version};
+use crate::profile::{Architecture, Class, Version};
 use crate::startability::{CallAnswer, PORTABLE_START, PORTABLE_START_PRIVILEGED, start_calls};
 
 fn denied(denials: Denials) -> CallAnswer {
@@ -224,9 +224,85 @@ fn runc_answers_a_call_that_it_takes_for_unknown_in_its_own_way() {
         told(&stubbed),
         [(Code::NeedsNoNewPrivs, "runc before 1.2".to_owned())]
     );
-    let mut listed = profile;
+    let mut listed = profile.clone();
     listed.architectures.extend(crate::filter::native());
     assert_eq!(findings(&listed, &answers(Denials::KILL, true)), []);
+    let mut others = profile.clone();
+    others.architectures.push(Architecture::X86);
+    assert_eq!(
+        told(&findings(&others, &answers(Denials::KILL, true))),
+        told(&stubbed)
+    );
+    // Nobody else has it: runc gets over ENOSYS where crun meets the profile's answer.
+    let of_crun = StartAnswers::new(|call| match call.name {
+        "close_range" => CallAnswer {
+            is_unknown_to_runc: true,
+            ..denied(Denials::KILL)
+        },
+        _ => CallAnswer::default(),
+    });
+    assert_eq!(
+        told(&findings(&listed, &of_crun)),
+        [(Code::StartFails, "crun from 1.9".to_owned())]
+    );
+}
+
+#[test]
+fn versions_that_touch_are_told_as_one_range_and_others_apart() {
+    let version = |minor| Version::new(1, minor, 0);
+    let between = |from: Option<u16>, before: Option<u16>| Affected {
+        software: Software::Runc,
+        from: from.map(version),
+        before: before.map(version),
+    };
+    for (ranges, expected) in [
+        // In any order, and where one lies in another.
+        (
+            vec![between(Some(4), None), between(None, Some(2))],
+            vec![between(None, Some(2)), between(Some(4), None)],
+        ),
+        (
+            vec![between(Some(2), Some(3)), between(None, Some(2))],
+            vec![between(None, Some(3))],
+        ),
+        (
+            vec![between(Some(1), Some(5)), between(Some(2), Some(3))],
+            vec![between(Some(1), Some(5))],
+        ),
+        (
+            vec![between(Some(1), Some(3)), between(Some(2), Some(5))],
+            vec![between(Some(1), Some(5))],
+        ),
+        (
+            vec![between(Some(1), None), between(Some(2), Some(3))],
+            vec![between(Some(1), None)],
+        ),
+        (
+            vec![between(None, Some(2)), between(None, None)],
+            vec![between(None, None)],
+        ),
+        (
+            vec![between(Some(1), Some(2)), between(Some(3), Some(4))],
+            vec![between(Some(1), Some(2)), between(Some(3), Some(4))],
+        ),
+    ] {
+        assert_eq!(versions(ranges.clone().into_iter()), expected, "{ranges:?}");
+    }
+}
+
+#[test]
+fn what_is_taken_to_need_the_same_covers_every_version_and_holds_the_one_that_was_started() {
+    for software in [Software::Runc, Software::Crun, Software::Youki] {
+        let needs = START_NEEDS.iter().filter(|needs| needs.runtime == software);
+        assert_eq!(
+            versions(needs.clone().map(|needs| needs.versions)),
+            [Affected::always(software)]
+        );
+        for needs in needs {
+            let started = needs.version.parse().unwrap();
+            assert!(needs.versions.contains(started), "{software:?} {}", needs.version);
+        }
+    }
 }
 
 #[test]
@@ -250,6 +326,13 @@ fn a_start_that_hangs_is_told_so() {
     // A process that is killed for its exit has ended.
     let deadly = denying(Denials::KILL, |name| ["fstatfs", "exit_group"].contains(&name));
     assert_eq!(hangs(&deadly), [false]);
+    // And one that is killed for another call needs no exit.
+    let killed = StartAnswers::new(|call| match call.name {
+        "fstatfs" => denied(Denials::KILL),
+        "exit_group" => denied(Denials::EPERM),
+        _ => CallAnswer::default(),
+    });
+    assert_eq!(hangs(&findings(&allowing("{}"), &killed)), [false]);
     // youki is no program of Go's.
     assert_eq!(hangs(&findings(&allowing("{}"), &answers)), [true, false]);
 }
