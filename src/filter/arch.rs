@@ -171,6 +171,31 @@ mod tests {
     fn this_machine_has_an_architecture_of_its_own_byte_order() {
         assert_eq!(native().unwrap().is_big_endian(), cfg!(target_endian = "big"));
     }
+
+    #[test]
+    fn the_node_is_this_machine_unless_the_whole_list_is_of_the_other_byte_order() {
+        let here = native().unwrap();
+        let node = |listed: &[Architecture]| {
+            let mut profile = Profile::from_canonical(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+            profile.architectures = listed.to_vec();
+            node_architecture(&profile).unwrap()
+        };
+        assert_eq!(node(&[]), here);
+        let is_of_here = |one: &Architecture| ByteOrder::of(*one) == ByteOrder::HERE;
+        let (same, other): (Vec<_>, Vec<_>) = Architecture::ALL.iter().partition(|one| is_of_here(one));
+        let (known, unknown): (Vec<_>, Vec<_>) = other.into_iter().partition(|one| is_known(*one));
+        for one in same {
+            assert_eq!(node(&[one]), here, "{one}");
+            assert_eq!(node(&[known[0], one]), here, "{one} and {}", known[0]);
+        }
+        for one in &known {
+            assert_eq!(node(&[*one]), native_of(*one), "{one}");
+        }
+        for one in unknown {
+            assert_eq!(node(&[one, known[0]]), native_of(known[0]), "{one}");
+        }
+    }
+
     #[test]
     fn an_architecture_is_known_that_a_filter_takes_or_refuses_for_its_byte_order_alone() {
         for &architecture in Architecture::ALL {

@@ -574,6 +574,27 @@ fn a_multiplexer_is_answered_by_every_entry_about_one_of_its_calls() {
     assert!(compile(&allowing(X86, &two)).is_err());
 }
 
+/// As on s390x, whose 64-bit programs have socketcall.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn without_a_list_a_profile_means_on_each_machine_what_it_is_for_its_architecture_alone() {
+    let entry = |op: &str, action: &str| {
+        format!(
+            r#"{{"names": ["socket"], "action": "{action}", "args": [{{"index": 0, "value": 38, "op": "{op}"}}]}}"#
+        )
+    };
+    let entries = [
+        entry("SCMP_CMP_NE", "SCMP_ACT_ERRNO"),
+        entry("SCMP_CMP_EQ", "SCMP_ACT_KILL_PROCESS"),
+    ]
+    .join(", ");
+    let without = allowing("", &entries);
+    assert_eq!(resolve(&without).unwrap().len(), 1);
+    assert_eq!(said(&without), []);
+    let listed = said(&allowing(r#""SCMP_ARCH_S390X""#, &entries));
+    assert_eq!(listed[0].0, Code::Contradiction);
+}
+
 #[test]
 fn a_contradiction_that_a_multiplexer_makes_says_what_is_dropped_and_what_to_do() {
     let entry = |op: &str, action: &str| {

@@ -1002,6 +1002,21 @@ spec:
     }
     let ran = check(folder.path(), &["--format", "json", "good.json"]);
     assert_eq!(parsed(&ran.out)["files"][0]["loaded"], true);
+
+    let ran = check(folder.path(), &["--format", "sarif", "s390.yaml", "good.json"]);
+    let output = parsed(&ran.out);
+    validate(&sarif_schema(), &output);
+    let told = output["runs"][0]["invocations"][0]["toolExecutionNotifications"]
+        .as_array()
+        .unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["level"], "note");
+    assert_eq!(
+        told[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"],
+        "s390.yaml"
+    );
+    let text = told[0]["message"]["text"].as_str().unwrap();
+    assert!(text.starts_with("shop/s390 was proven but not loaded"), "{text}");
 }
 
 #[test]

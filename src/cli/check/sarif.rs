@@ -156,7 +156,7 @@ fn message(finding: &Finding) -> String {
     text
 }
 
-/// What is no finding: what could not be read or proven, and findings that are not listed.
+/// What is no finding: what could not be read, proven or loaded, and findings that are not listed.
 fn notifications(report: &Report<'_>) -> Vec<Value> {
     let notification = |level: &str, file: &str, line: Option<usize>, text: String| {
         let mut place = json!({"artifactLocation": {"uri": uri(file)}});
@@ -172,9 +172,17 @@ fn notifications(report: &Report<'_>) -> Vec<Value> {
     let mut all = Vec::new();
     for one in &report.checked {
         let (file, line, title) = (&one.file.name, Some(one.line()), one.title());
-        if let Some(Verdict::Unknown(reason)) = one.verdict() {
-            let text = format!("{title} could not be proven: {reason}");
-            all.push(notification("error", file, line, text));
+        match one.verdict() {
+            Some(Verdict::Unknown(reason)) => {
+                let text = format!("{title} could not be proven: {reason}");
+                all.push(notification("error", file, line, text));
+            }
+            Some(Verdict::Valid(proven)) if !proven.is_loaded => {
+                let text =
+                    format!("{title} was proven but not loaded: this machine has the other byte order");
+                all.push(notification("note", file, line, text));
+            }
+            _ => {}
         }
         if one.unlisted > 0 {
             let text = format!("{} in {title}", count(one.unlisted, "more finding"));

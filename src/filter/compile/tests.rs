@@ -501,3 +501,25 @@ fn the_version_is_three_numbers() {
         3
     );
 }
+
+#[test]
+fn as_many_comparisons_are_tried_as_the_bound_says_and_no_more_whatever_the_byte_order() {
+    // A list of one architecture, which is the node's own: counted once.
+    for architecture in [native().unwrap(), Architecture::S390X, Architecture::Ppc64Le] {
+        if is_known(architecture) && native_of(architecture) == architecture {
+            let is_alone = node_architecture(&Profile {
+                architectures: vec![architecture],
+                ..profile(Action::Errno, vec![])
+            }) == Some(architecture);
+            let entries = if is_alone { 1024 } else { 512 };
+            let mut most = profile(Action::Errno, vec![rule(&["read"; 64], Action::Allow); entries]);
+            most.architectures.push(architecture);
+            assert!(feasible(&most).is_ok(), "{architecture}");
+            most.syscalls.push(rule(&["read"], Action::Allow));
+            assert!(
+                matches!(feasible(&most), Err(CompileError::TooCostly(cost)) if cost > MAX_COST),
+                "{architecture}"
+            );
+        }
+    }
+}

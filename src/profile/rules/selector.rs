@@ -95,7 +95,7 @@ mod tests {
 
     use super::super::super::model::Profile;
     use super::*;
-    use Architecture::{Aarch64, Arm, Mips64, S390, X86, X86_64};
+    use Architecture::{Aarch64, Arm, Mips64, Mipsel64, S390, X86, X86_64};
 
     fn told(label: &str, listed: &[Architecture]) -> Option<String> {
         told_as(Code::NodeSelectorArchitecture, label, listed)
@@ -125,6 +125,12 @@ mod tests {
             ("arm64", &[X86], "write amd64, or list SCMP_ARCH_AARCH64"),
             ("amd64", &[Aarch64, Arm], "write arm64, or list SCMP_ARCH_X86_64"),
             ("386", &[X86_64], "write amd64, or list SCMP_ARCH_X86"),
+            // Nodes of the first have no label of Kubernetes'.
+            (
+                "arm64",
+                &[Mipsel64, X86_64],
+                "write amd64, or list SCMP_ARCH_AARCH64",
+            ),
         ] {
             let message = told(label, listed).unwrap();
             assert!(message.ends_with(cure), "{message}");
