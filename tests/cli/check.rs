@@ -868,6 +868,36 @@ fn what_concerns_no_runtime_that_is_named_is_left_out() {
     }
 }
 
+/// statx, which runc needs since 1.2.8 but from 1.3.0 to 1.3.2.
+#[test]
+fn what_concerns_two_ranges_of_versions_is_left_out_where_neither_is_named() {
+    const DENIED: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
+        {"names": ["statx"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let folder = folder(&[("a.json", DENIED)]);
+    for (named, starts_fail) in [
+        (&[][..], 2),
+        (&["runc"], 1),
+        (&["runc@1.2.7"], 0),
+        (&["runc@1.2.8"], 1),
+        (&["runc@1.3.1"], 0),
+        (&["runc@1.3.3"], 1),
+        // Some of them.
+        (&["runc@1.2"], 1),
+        (&["runc@1.3"], 1),
+        (&["runc@1.3.2", "youki"], 1),
+        (&["crun"], 0),
+    ] {
+        let named = named.iter().flat_map(|name| ["--runtime", name]);
+        let arguments: Vec<_> = named.chain(["--format", "json", "a.json"]).collect();
+        let ran = check(folder.path(), &arguments);
+        assert_eq!(
+            ran.out.matches("\"start-fails\"").count(),
+            starts_fail,
+            "{arguments:?}"
+        );
+    }
+}
+
 #[test]
 fn a_runtime_that_is_not_known_is_told_with_those_that_are() {
     for (wrong, said) in [
