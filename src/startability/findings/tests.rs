@@ -227,7 +227,7 @@ fn runc_answers_a_call_that_it_takes_for_unknown_in_its_own_way() {
     let mut listed = profile.clone();
     listed.architectures.extend(crate::filter::native());
     assert_eq!(findings(&listed, &answers(Denials::KILL, true)), []);
-    let mut others = profile.clone();
+    let mut others = profile;
     others.architectures.push(Architecture::X86);
     assert_eq!(
         told(&findings(&others, &answers(Denials::KILL, true))),
