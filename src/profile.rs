@@ -50,7 +50,7 @@ pub(crate) use parse::{
 pub use rules::{
     explain, listener_allowed, native_of, on_machine, reference, unloadable, unproven_architecture,
 };
-pub use source::{SourceDocument, SourceKind, SourceProfile, read};
+pub use source::{SourceDocument, SourceKind, SourceProfile, is_json, read};
 
 /// Reads the `spec` of an object as the API server gave it. Field paths begin with `spec`.
 ///

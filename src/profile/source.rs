@@ -105,13 +105,7 @@ pub fn read(text: &[u8]) -> Vec<SourceDocument> {
             return vec![unreadable(Code::Syntax, "not UTF-8", at)];
         }
     };
-    let first = text.trim_start_matches(|c: char| c == '\u{feff}' || c.is_ascii_whitespace());
-    // No manifest in YAML begins with what programs take for a comment in JSON.
-    let documents = if first.starts_with(['{', '/']) {
-        json(text)
-    } else {
-        yaml(text)
-    };
+    let documents = if is_json(text) { json(text) } else { yaml(text) };
     let Documents {
         list: mut documents,
         has_more,
@@ -126,6 +120,14 @@ pub fn read(text: &[u8]) -> Vec<SourceDocument> {
         return vec![unreadable(Code::Syntax, message, begin)];
     }
     documents
+}
+
+/// Whether a text is read as JSON, and not as YAML: their lines end differently.
+#[must_use]
+pub fn is_json(text: &str) -> bool {
+    let first = text.trim_start_matches(|c: char| c == '\u{feff}' || c.is_ascii_whitespace());
+    // No manifest in YAML begins with what programs take for a comment in JSON.
+    first.starts_with(['{', '/'])
 }
 
 /// What was found in a text so far. It has bounds, whatever the text holds.

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::profile::Location;
+use crate::profile::{Location, is_json};
 use crate::text::printable;
 
 /// Characters of a line that are shown before and after the word, and of the word.
@@ -116,7 +116,7 @@ impl<'a> Places<'a> {
 /// What ends a line: for JSON, a line feed; in YAML, a carriage return that no line feed follows does as well.
 /// Source: <https://yaml.org/spec/1.2.2/#54-line-break-characters>.
 fn line_ends(text: &str) -> impl Fn(usize, char) -> bool {
-    let is_json = text.trim_ascii_start().starts_with('{');
+    let is_json = is_json(text);
     move |offset, character| match character {
         '\n' => true,
         '\r' => !is_json && text.as_bytes().get(offset + 1) != Some(&b'\n'),
