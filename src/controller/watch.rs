@@ -128,11 +128,11 @@ where
     Box::pin(events.flat_map(futures::stream::iter))
 }
 
-/// Between tries of a watch that fails: up to two seconds, with the jitter. Short, as a status is to be right soon after an outage, and there are few
-/// controllers.
+/// Between tries of a watch that fails: half a second to two, with the jitter. Short, as a status is to be right soon after
+/// an outage, and there are few controllers.
 fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(100))
+        .with_min_delay(Duration::from_millis(500))
         .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use harness::{NAMESPACE, eventually};
 
-use crate::lab::{alone, disks, values};
+use crate::lab::{alone, condition, disks, values};
 use crate::pods::{pod, under, waiting};
 use crate::rollout::no_mkdir;
 use crate::steady::Reader;
@@ -39,6 +39,9 @@ async fn a_damaged_file_is_mended_counted_and_told_of() -> Result<()> {
     for node in lab.nodes().await? {
         let file = lab.file(&node, &namespace, "web")?;
         let good = fs::read(&file)?;
+        let report = lab.get("seccompnode", "", &node).await?;
+        let watch = condition(&report["conditions"], "DriftWatch");
+        ensure!(watch["status"] == "True", "{watch}");
         let mended = async || -> Result<f64> {
             Ok(lab.metric(&node, "callgate_agent_files_restored_total").await?
                 + lab.metric(&node, "callgate_agent_strays_removed_total").await?)
@@ -132,7 +135,7 @@ async fn profiles_and_their_definition_deleted_by_mistake_and_put_back_leave_eve
         files.iter().map(|file| Ok(fs::metadata(file)?.ino())).collect()
     };
     let before = inodes(&files)?;
-    let reader = Reader::start(files.clone());
+    let reader = Reader::start(files.clone())?;
 
     lab.kubectl(&["delete", "scp", "--all", "--namespace", &namespace])
         .await?;

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use anyhow::{Context as _, Result, ensure};
 use harness::repository;
 
-use crate::lab::{alone, values};
+use crate::lab::{self, alone, values};
 
 /// What the scripts ask kind for; each request is written down.
 const STAND_IN: &str = r#"#!/bin/sh
@@ -40,6 +40,9 @@ fn create(settings: &Path) -> Result<String> {
 
 #[test]
 fn kind_takes_the_settings_of_its_cluster() -> Result<()> {
+    if lab::is_existing("it needs the kind of make nodes") {
+        return Ok(());
+    }
     let settings = repository().join("kind/cluster.yaml");
     let folder = tempfile::tempdir()?;
     let broken = folder.path().join("cluster.yaml");
@@ -114,16 +117,25 @@ async fn the_scripts_for_kind_install_callgate_and_run_this_suite_in_it() -> Res
         } else {
             lab.cluster().kubectl(&arguments, "").await?
         };
-        ensure!(!output.success, "{command}: {}", output.stdout);
+        let why = if arguments.contains(&"exec") {
+            "Operation not permitted"
+        } else {
+            "ValidatingAdmissionPolicy"
+        };
+        ensure!(
+            !output.success && output.stderr.contains(why),
+            "{command}: {}",
+            output.stderr
+        );
         refused += 1;
     }
     assert_eq!(refused, 2, "{told}");
     lab.kubectl(&["delete", "namespace", "shop", "--timeout=60s"])
         .await?;
 
-    let name = "starts::the_kernel_shows_one_filter_in_the_container_and_none_without_a_profile";
-    let tested = String::from_utf8(run("test", &["--exact", name]).await?.stdout)?;
-    ensure!(tested.contains("1 passed"), "{tested}");
+    let some = ["starts::the_kernel_shows", "kind::kind_takes", "finalizer"];
+    let tested = String::from_utf8(run("test", &some).await?.stdout)?;
+    ensure!(tested.contains("3 passed"), "{tested}");
     run("down", &[]).await?;
     let asked = fs::read_to_string(&log)?;
     for step in [

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use callgate::profile::Digest;
 use harness::{Cluster, NAMESPACE, Node, Nodes, Software, eventually};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,7 +14,9 @@ static LAB: OnceCell<RwLock<Lab>> = OnceCell::const_new();
 
 /// The cluster, for a test that others may run beside.
 pub(crate) async fn shared() -> Result<RwLockReadGuard<'static, Lab>> {
-    Ok(lab().await?.read().await)
+    let lab = lab().await?.read().await;
+    lab.settled().await?;
+    Ok(lab)
 }
 
 /// The cluster, for a test that also looks at the nodes' disks; nothing if it is somebody's own.
@@ -25,12 +28,24 @@ pub(crate) async fn disks() -> Result<Option<RwLockReadGuard<'static, Lab>>> {
 /// The cluster, for a test that breaks it for a while; nothing if it is somebody's own.
 pub(crate) async fn alone() -> Result<Option<RwLockWriteGuard<'static, Lab>>> {
     let lab = lab().await?.write().await;
+    lab.settled().await?;
     Ok(lab.is_local("it breaks what runs there").then_some(lab))
 }
 
 async fn lab() -> Result<&'static RwLock<Lab>> {
     LAB.get_or_try_init(async || Lab::start().await.map(RwLock::new))
         .await
+}
+
+/// Whether the suite runs on somebody's own cluster; says then that a test does not run, and why.
+#[expect(clippy::print_stderr, reason = "a test that does not run has to say so")]
+pub(crate) fn is_existing(why_skipped: &str) -> bool {
+    let is_existing = std::env::var_os("CALLGATE_TEST_KUBECONFIG").is_some();
+    if is_existing {
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        eprintln!("{name} is skipped on an existing cluster: {why_skipped}");
+    }
+    is_existing
 }
 
 /// A cluster with Callgate installed in it.
@@ -59,14 +74,8 @@ impl Lab {
         })
     }
 
-    #[expect(clippy::print_stderr, reason = "a test that does not run has to say so")]
     fn is_local(&self, why_needed: &str) -> bool {
-        let local = matches!(self.site, Site::Local(_));
-        if !local {
-            let name = std::thread::current().name().unwrap_or("a test").to_owned();
-            eprintln!("{name} is skipped on an existing cluster: {why_needed}");
-        }
-        local
+        matches!(self.site, Site::Local(_)) || !is_existing(why_needed)
     }
 
     /// The API server.
@@ -96,6 +105,73 @@ impl Lab {
     /// A local node, to be broken.
     pub(crate) fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
         self.local()?.node_mut(name)
+    }
+
+    /// Waits until what the test before broke is whole again: every node, an agent on each, and a leader on one node with
+    /// the other controller on another.
+    async fn settled(&self) -> Result<()> {
+        if matches!(self.site, Site::Existing(_)) {
+            return Ok(());
+        }
+        let wait = ["wait", "node", "--all", "--for=condition=Ready", "--timeout=90s"];
+        self.kubectl(&wait).await?;
+        for workload in ["daemonset/callgate-agent", "deployment/callgate-controller"] {
+            let status = [
+                "rollout",
+                "status",
+                workload,
+                "--namespace",
+                NAMESPACE,
+                "--timeout=90s",
+            ];
+            self.kubectl(&status).await?;
+        }
+        let component = "--selector=app.kubernetes.io/component=controller";
+        let path = "jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{\"\\n\"}{end}";
+        eventually("the controllers to be on two nodes", async || {
+            let pods = self
+                .kubectl(&["get", "pods", "--namespace", NAMESPACE, component, "-o", path])
+                .await?;
+            let pods: Vec<(&str, &str)> = pods.lines().filter_map(|line| line.split_once(' ')).collect();
+            match pods[..] {
+                [(_, one), (_, other)] if one != other => Ok(()),
+                // The scheduler prefers to spread them, and does not move what runs.
+                [(name, _), (_, _)] => {
+                    self.kubectl(&["delete", "pod", name, "--namespace", NAMESPACE])
+                        .await?;
+                    bail!("both were on one node")
+                }
+                _ => bail!("{pods:?}"),
+            }
+        })
+        .await
+    }
+
+    /// Replaces the agent's pod on a node, at once; with a new one the kubelet does not wait after its ends.
+    pub(crate) async fn replace_agent(&self, node: &str) -> Result<()> {
+        let agent = self.agent(node).await?;
+        self.kubectl(&[
+            "delete",
+            "pod",
+            &agent,
+            "--namespace",
+            NAMESPACE,
+            "--grace-period=0",
+            "--force",
+        ])
+        .await?;
+        Ok(())
+    }
+
+    /// Waits until the file of a profile on a node has this digest.
+    pub(crate) async fn file_is(&self, node: &str, namespace: &str, name: &str, digest: &str) -> Result<()> {
+        let file = self.file(node, namespace, name)?;
+        eventually(&format!("{namespace}/{name} on {node}"), async || {
+            let now = Digest::of(&std::fs::read(&file)?).to_string();
+            ensure!(now == digest, "{now} is there, and {digest} is to be");
+            Ok(())
+        })
+        .await
     }
 
     /// The nodes that run pods.
@@ -162,13 +238,7 @@ impl Lab {
 
     /// Applies a profile, and does not wait.
     pub(crate) async fn apply_profile(&self, namespace: &str, name: &str, spec: &Value) -> Result<()> {
-        self.apply(&json!({
-            "apiVersion": "callgate.dev/v1alpha1",
-            "kind": "SeccompProfile",
-            "metadata": { "namespace": namespace, "name": name },
-            "spec": spec,
-        }))
-        .await
+        self.apply(&profile(namespace, name, spec)).await
     }
 
     /// Applies a profile, and waits until it is Ready; returns its digest.
@@ -197,7 +267,7 @@ impl Lab {
     ) -> Result<Value> {
         eventually(&format!("{kind} of {namespace}/{name}"), async || {
             let profile = self.get("scp", namespace, name).await?;
-            let condition = condition(&profile, kind);
+            let condition = condition(&profile["status"]["conditions"], kind);
             let text = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
             ensure!(
                 condition["observedGeneration"] == profile["metadata"]["generation"],
@@ -268,15 +338,27 @@ impl Lab {
     }
 }
 
+/// A profile, as an object.
+pub(crate) fn profile(namespace: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "callgate.dev/v1alpha1",
+        "kind": "SeccompProfile",
+        "metadata": { "namespace": namespace, "name": name },
+        "spec": spec,
+    })
+}
+
 /// The arguments of helm that all tests here install with, and more.
 pub(crate) fn values<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    // Half a second less than `GRACE` would be seen as well; the tests wait for what happens.
     [&["--set", "agent.removalGrace=5s"], more].concat()
 }
 
-/// A condition of an object; null if it has none.
-pub(crate) fn condition(object: &Value, kind: &str) -> Value {
-    let conditions = object["status"]["conditions"].as_array();
-    let found = conditions.into_iter().flatten().find(|one| one["type"] == kind);
+/// One of a list of conditions; null if it is not there.
+pub(crate) fn condition(conditions: &Value, kind: &str) -> Value {
+    let found = conditions
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|one| one["type"] == kind);
     found.cloned().unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +12,7 @@ use harness::{Nodes, Software, eventually};
 use crate::lab::alone;
 
 /// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
-/// the processes of a control plane, and directories.
+/// the processes of a control plane, files and settings of the machine, and temporary directories.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -35,6 +36,23 @@ fn everything() -> Result<BTreeSet<String>> {
     let interfaces = fs::read_to_string("/proc/self/net/dev")?;
     let names = interfaces.lines().filter_map(|line| line.split_once(':'));
     all.extend(names.map(|(name, _)| format!("interface {}", name.trim())));
+    for directory in ["/etc", "/opt", "/run", "/usr", "/var/lib", "/var/log"] {
+        let found = Command::new("find")
+            .args([directory, "-xdev", "-maxdepth", "3"])
+            .output()?;
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        all.extend(found.lines().map(|path| format!("path {path}")));
+    }
+    for setting in [
+        "vm/overcommit_memory",
+        "vm/panic_on_oom",
+        "kernel/panic",
+        "kernel/panic_on_oops",
+        "net/ipv4/ip_forward",
+    ] {
+        let value = fs::read_to_string(Path::new("/proc/sys").join(setting))?;
+        all.insert(format!("setting {setting} {value}"));
+    }
     for entry in fs::read_dir(std::env::temp_dir())?.flatten() {
         let name = entry.file_name().display().to_string();
         if name.starts_with("callgate-") {

@@ -5,9 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{NAMESPACE, eventually};
-use serde_json::json;
 
-use crate::lab::{alone, values};
+use crate::lab::{alone, profile, values};
 use crate::pods::{pod, under, waiting};
 use crate::rollout::{mkdir, no_mkdir};
 use crate::steady::Reader;
@@ -31,12 +30,10 @@ async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result
     }
     let inodes = || -> Result<Vec<u64>> { files.iter().map(|file| Ok(fs::metadata(file)?.ino())).collect() };
     let before = inodes()?;
-    let reader = Reader::start(files.clone());
+    let reader = Reader::start(files.clone())?;
 
     lab.cluster()
-        .install_chart(&values(
-            &["--set", "logFormat=json", "--set", "podLabels.changed=true"][..2],
-        ))
+        .install_chart(&values(&["--set", "logFormat=json"]))
         .await?;
     lab.kubectl(&[
         "rollout",
@@ -100,12 +97,7 @@ async fn a_node_that_callgate_install_filled_serves_pods_without_any_agent() -> 
         .ok()?;
     let folder = lab.cluster().directory().join("by-hand");
     fs::create_dir(&folder)?;
-    let manifest = json!({
-        "apiVersion": "callgate.dev/v1alpha1",
-        "kind": "SeccompProfile",
-        "metadata": { "namespace": namespace, "name": "web" },
-        "spec": no_mkdir(70),
-    });
+    let manifest = profile(&namespace, "web", &no_mkdir(70));
     fs::write(folder.join("web.json"), manifest.to_string())?;
     let folder = folder
         .to_str()

@@ -68,7 +68,7 @@ impl Lab {
         eventually(&format!("pod {namespace}/{name} to be Ready"), async || {
             let pod = self.get("pod", namespace, name).await?;
             ensure!(
-                crate::lab::condition(&pod, "Ready")["status"] == "True",
+                crate::lab::condition(&pod["status"]["conditions"], "Ready")["status"] == "True",
                 "{}",
                 pod["status"]
             );

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use bed::{Answer, Call};
+use harness::eventually;
 use serde_json::{Value, json};
 
 use crate::lab::{condition, disks, shared};
@@ -68,6 +69,7 @@ async fn a_broken_update_changes_nothing_on_disk_and_says_what_is_live() -> Resu
     let live = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     let mut before = Vec::new();
     for node in lab.nodes().await? {
+        lab.file_is(&node, &namespace, "web", &live).await?;
         let file = lab.file(&node, &namespace, "web")?;
         before.push((std::fs::read(&file)?, file, node));
     }
@@ -82,24 +84,34 @@ async fn a_broken_update_changes_nothing_on_disk_and_says_what_is_live() -> Resu
     let profile = lab
         .condition(&namespace, "web", "Ready", |status, _| status == "False")
         .await?;
-    for (contents, file, node) in &before {
-        assert_eq!(&std::fs::read(file)?, contents, "on {node}");
-        let pod = pod(&namespace, node, node, under(waiting("main"), &namespace, "web"));
-        lab.run(&pod).await?;
-        assert_eq!(lab.ask(&pod, &mkdir()).await?, Answer::errno(70), "on {node}");
-    }
-    let message = condition(&profile, "Valid")["message"].to_string();
+    let message = condition(&profile["status"]["conditions"], "Valid")["message"].to_string();
     ensure!(
         message.contains("spec.syscalls[1]"),
         "it does not name the place: {message}"
     );
-    harness::eventually("the status to say what is live", async || {
+    eventually("the status to say what is live", async || {
         let profile = lab.get("scp", &namespace, "web").await?;
         let failures = profile["status"]["failures"].to_string();
         ensure!(failures.contains(&live), "{failures}");
         Ok(())
     })
     .await?;
+    // An agent says so as well, and by then it has done what it does.
+    for (_, _, node) in &before {
+        eventually(&format!("{node} to report the failure"), async || {
+            let report = lab.get("seccompnode", "", node).await?;
+            let failures = report["failures"].to_string();
+            ensure!(failures.contains(&format!("{namespace}/web")), "{failures}");
+            Ok(())
+        })
+        .await?;
+    }
+    for (contents, file, node) in &before {
+        assert_eq!(&std::fs::read(file)?, contents, "on {node}");
+        let pod = pod(&namespace, node, node, under(waiting("main"), &namespace, "web"));
+        lab.run(&pod).await?;
+        assert_eq!(lab.ask(&pod, &mkdir()).await?, Answer::errno(70), "on {node}");
+    }
     lab.profile(&namespace, "web", &no_mkdir(72)).await?;
     lab.done(&namespace).await
 }

@@ -83,14 +83,18 @@ impl Lab {
     /// Waits until no node has the file.
     async fn file_gone(&self, namespace: &str, name: &str) -> Result<()> {
         for node in self.nodes().await? {
-            let file = self.file(&node, namespace, name)?;
-            eventually(&format!("{} to go", file.display()), async || {
-                ensure!(!file.exists(), "it is there");
-                Ok(())
-            })
-            .await?;
+            self.file_gone_from(&node, namespace, name).await?;
         }
         Ok(())
+    }
+
+    async fn file_gone_from(&self, node: &str, namespace: &str, name: &str) -> Result<()> {
+        let file = self.file(node, namespace, name)?;
+        eventually(&format!("{namespace}/{name} to go from {node}"), async || {
+            ensure!(!file.exists(), "it is there");
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -133,11 +137,18 @@ async fn a_profile_that_running_pods_use_is_kept_by_the_api_server_and_then_by_t
         // The kubelet reads the file at each start of a container.
         lab.restart(&Level::Container.pod(&namespace, node)).await?;
     }
-    for pod in &pods {
-        lab.remove(pod).await?;
-    }
-    for level in Level::ALL {
-        lab.file_gone(&namespace, level.name()).await?;
+    // Each node keeps a file for its own pods.
+    for (index, node) in nodes.iter().enumerate() {
+        for pod in pods.iter().filter(|pod| pod["spec"]["nodeName"] == **node) {
+            lab.remove(pod).await?;
+        }
+        for level in Level::ALL {
+            lab.file_gone_from(node, &namespace, level.name()).await?;
+            for other in &nodes[index + 1..] {
+                let file = lab.file(other, &namespace, level.name())?;
+                ensure!(file.exists(), "{} went with the pods of {node}", file.display());
+            }
+        }
     }
     lab.done(&namespace).await
 }

@@ -68,15 +68,13 @@ impl Nodes {
             geteuid().is_root(),
             "nodes need namespaces and mounts of their own: run this as root"
         );
-        // Nodes have directories of their own there, and would not find the programs.
+        // Nodes have directories of their own there, and would not find the programs or their settings.
+        let (tree, temporary) = (tools::repository(), std::env::temp_dir());
         let hidden = ["/run", "/var/lib", "/var/log"]
             .into_iter()
-            .find(|hidden| tools::repository().starts_with(hidden));
+            .find(|hidden| tree.starts_with(hidden) || temporary.starts_with(hidden));
         if let Some(hidden) = hidden {
-            bail!(
-                "nodes cannot be run from a tree beneath {hidden}: move {}",
-                tools::repository().display()
-            );
+            bail!("nodes cannot be run from a tree, or with a TMPDIR, beneath {hidden}: move it");
         }
         let names: Vec<String> = (1..=software.len())
             .map(|number| format!("node-{number}"))

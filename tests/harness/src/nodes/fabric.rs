@@ -160,9 +160,12 @@ impl Gate {
                     // The other side waits for it.
                     let _ = report.send(Ok(()));
                     runtime.block_on(async {
+                        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+                            return;
+                        };
                         tokio::select! {
                             _ = ended => {}
-                            _ = serve(listener) => {}
+                            () = serve(listener) => {}
                         }
                     });
                 }
@@ -183,10 +186,12 @@ impl Gate {
     }
 }
 
-async fn serve(listener: TcpListener) -> Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+async fn serve(listener: tokio::net::TcpListener) {
     loop {
-        let (mut client, _) = listener.accept().await?;
+        // An error is one of the connection that failed to come.
+        let Ok((mut client, _)) = listener.accept().await else {
+            continue;
+        };
         tokio::spawn(async move {
             // While the API server is down the client sees its connection end.
             if let Ok(mut server) = TcpStream::connect(API_SERVER).await {

@@ -21,6 +21,8 @@ static MACHINES: AtomicU32 = AtomicU32::new(0);
 /// Removes the groups with the name `$1` beneath those that the caller is in, innermost first. What was in them is
 /// being killed at that moment.
 const REMOVE_GROUPS: &str = r#"
+# What makes them may not have been told of our end yet.
+sleep 1
 n=0
 while [ $n -lt 600 ]; do
     # Groups go while it looks: that is no error, and the number of links of a directory says nothing.
@@ -38,6 +40,8 @@ pub(crate) struct Machine {
     // The order is that of the end: the processes, then their groups.
     init: Process,
     pid: u32,
+    group: String,
+    script: PathBuf,
     _groups: Sweeper,
     directory: PathBuf,
 }
@@ -68,6 +72,8 @@ impl Machine {
             name: name.to_owned(),
             init,
             pid,
+            group,
+            script,
             _groups: groups,
             directory: directory.to_owned(),
         })
@@ -94,17 +100,10 @@ impl Machine {
 
     /// A command that runs in it, to add arguments to.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        // nsenter waits outside for what it starts inside, which is to end with it.
-        let join = r#"for group in /sys/fs/cgroup/init /sys/fs/cgroup/*; do
-                if [ -f "$group/cgroup.procs" ]; then echo 0 >"$group/cgroup.procs"; fi
-                [ "$group" != /sys/fs/cgroup/init ] || break
-            done 2>/dev/null
-            exec "$@""#;
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new("sh");
         command
-            .args(["--target", &self.pid.to_string()])
-            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"])
-            .args(["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", join, "sh"])
+            .arg(&self.script)
+            .args(["run", &self.group, &self.pid.to_string()])
             .arg(program);
         command
     }
@@ -116,7 +115,7 @@ impl Machine {
             .command(program)
             .args(arguments)
             .output()
-            .context("cannot run nsenter (util-linux)")?;
+            .context("cannot run sh")?;
         if !output.status.success() {
             bail!(
                 "{} {} on {}: {}: {}",
@@ -133,11 +132,14 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // With the first process the kernel kills all others, and unshare ends, which `init` waits for.
-        if let Some(pid) = Pid::from_raw(self.pid.cast_signed()) {
+        // With the first process the kernel kills all others, and unshare ends, which `init` waits for. Its number is
+        // another's if it has ended before.
+        if only_child(self.init.id()).ok() == Some(self.pid)
+            && let Some(pid) = Pid::from_raw(self.pid.cast_signed())
+        {
             let _ = kill_process(pid, Signal::KILL);
+            self.init.wait();
         }
-        self.init.wait();
     }
 }
 

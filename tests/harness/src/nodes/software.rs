@@ -78,6 +78,8 @@ impl Software {
 version = 3
 [grpc]
 address = "{SOCKET}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "/var/lib/containerd/opt"
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{WORKLOAD_IMAGE}"
 [plugins."io.containerd.cri.v1.runtime"]
@@ -97,6 +99,8 @@ SystemdCgroup = false
 version = 2
 [grpc]
 address = "{SOCKET}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "/var/lib/containerd/opt"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{WORKLOAD_IMAGE}"
 restrict_oom_score_adj = true
@@ -175,6 +179,7 @@ pub(crate) fn kubelet_command(
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         // There is no name server; pods do without, and are not warned about it.
         "clusterDNS": ["10.0.0.10"],
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": false,
         "failSwapOn": false,
