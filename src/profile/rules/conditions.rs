@@ -396,7 +396,7 @@ fn upper_half(profile: &Profile, found: &mut Found) {
                 };
                 let message = format!(
                     "the kernel reads {bits} bits of argument {} of {name}{place}, and the condition compares more: a \
-                     caller that sets an upper bit gets around it; {cure}",
+                     caller with other bits above these gets around it; {cure}",
                     condition.index
                 );
                 (path, message)

@@ -16,8 +16,8 @@ use super::{Doc, Example, Found, Rule, entries, field, notifies};
 #[must_use]
 pub fn listener_allowed(profile: &Profile, prefixes: &[String]) -> Option<Finding> {
     let path = profile.listener_path.as_deref()?;
-    let clean =
-        |path: &Path| path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    let leads_up = |path: &Path| path.components().any(|part| part == Component::ParentDir);
+    let clean = |path: &Path| path.is_absolute() && !leads_up(path);
     let beneath = |prefix: &String| {
         let prefix = Path::new(prefix);
         clean(prefix) && Path::new(path) != prefix && Path::new(path).starts_with(prefix)
@@ -27,6 +27,9 @@ pub fn listener_allowed(profile: &Profile, prefixes: &[String]) -> Option<Findin
     }
     let allowed = match prefixes {
         [] => "this installation allows none".to_owned(),
+        _ if leads_up(Path::new(path)) => {
+            "with .. in it, it is beneath no directory: write where it leads".to_owned()
+        }
         prefixes => format!("this installation allows sockets beneath {}", prefixes.join(", ")),
     };
     let message = format!(

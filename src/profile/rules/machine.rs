@@ -61,7 +61,7 @@ pub fn unloadable(native: Architecture, profile: &Profile) -> Option<Finding> {
     let first = *listed.first()?;
     let message = format!(
         "{}. libseccomp adds that of the node to every filter, and answers EDOM: no container starts under the profile \
-         here. It is for {} nodes: give it to them alone, with {}",
+         here. It is for {} nodes: give it to them alone, with {}, and install it on no other by hand",
         orders(native, first),
         order(first),
         selector(listed)
@@ -86,10 +86,13 @@ pub(super) const fn order(architecture: Architecture) -> &'static str {
     }
 }
 
-/// What gives a profile to the nodes that its list is for.
+/// What gives a profile to the nodes that its list is for. Where it lists a 64-bit architecture and its 32-bit kin, the
+/// nodes are of the former.
 fn selector(listed: &[Architecture]) -> String {
-    listed.iter().find_map(|one| one.node_label()).map_or_else(
-        || "a nodeSelector".to_owned(),
-        |label| format!("nodeSelector kubernetes.io/arch: {label}"),
+    let labelled = listed.iter().filter(|one| one.node_label().is_some());
+    let node = labelled.min_by_key(|one| one.compares_32_bits());
+    node.and_then(|one| one.node_label()).map_or_else(
+        || "a nodeSelector in its manifest".to_owned(),
+        |label| format!("nodeSelector kubernetes.io/arch: {label} in its manifest"),
     )
 }

@@ -881,10 +881,16 @@ fn a_list_for_other_machines_alone_is_told_unless_the_profile_is_given_to_those(
     let message = told(&[Aarch64, Arm], None).unwrap();
     assert!(message.starts_with("SCMP_ARCH_X86_64, "), "{message}");
     assert!(
-        message.ends_with("with nodeSelector kubernetes.io/arch: arm64"),
+        message.ends_with("with nodeSelector kubernetes.io/arch: arm64 in its manifest"),
         "{message}"
     );
-    assert!(told(&[Mipsel], None).unwrap().ends_with("with a nodeSelector"));
+    // As `resolve` lists them: a node is of the 64-bit one.
+    assert_eq!(told(&[Arm, Aarch64], None), Some(message));
+    assert!(
+        told(&[Mipsel], None)
+            .unwrap()
+            .ends_with("with a nodeSelector in its manifest")
+    );
     assert!(told(&[Aarch64], Some("amd64")).is_some());
     assert_eq!(told(&[Aarch64], Some("arm64")), None);
     // Without a list the native one is meant; of what is related, a rule tells.
@@ -965,7 +971,8 @@ fn the_machine_itself_refuses_a_list_of_the_other_byte_order_and_says_whom_it_is
             "{}",
             finding.message
         );
-        assert!(finding.message.ends_with(selector), "{}", finding.message);
+        let cure = format!("{selector} in its manifest, and install it on no other by hand");
+        assert!(finding.message.ends_with(&cure), "{}", finding.message);
     }
 }
 
@@ -1208,6 +1215,10 @@ fn a_listener_is_allowed_beneath_a_prefix_by_whole_components() {
     assert!(!allowed("/run/agents-evil/a.sock", &["/run/agents"]));
     assert!(!allowed("/run/agents/../docker.sock", &["/run/agents"]));
     assert!(!allowed("/run/agents/x/../a.sock", &["/run/agents"]));
+    let mut profile = listening();
+    profile.listener_path = Some("/run/agents/../a.sock".to_owned());
+    let finding = listener_allowed(&profile, &["/run/agents".to_owned()]).unwrap();
+    assert!(finding.message.contains("with .. in it"), "{}", finding.message);
     assert!(!allowed("/run/agents", &["/run/agents"]));
     assert!(!allowed("run/agents/a.sock", &["run/agents"]));
     assert!(!allowed("/run/a.sock", &["/run/../run"]));
