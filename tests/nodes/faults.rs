@@ -107,10 +107,11 @@ async fn files_stay_whole_while_agents_are_killed_during_a_thousand_updates() ->
             }
         }
         // With new pods agents are back at once, and they are at work again before the next round.
-        for (node, file) in nodes.iter().zip(&files) {
+        for (index, (node, file)) in (0..).zip(nodes.iter().zip(&files)) {
             let before = digest_of(file)?;
             lab.replace_agent(node).await?;
-            profiles.set_errno("web", 2_000 + round).await?;
+            // A version that no node has seen, as the other's agent may be at work.
+            profiles.set_errno("web", 1_001 + round * 100 + index).await?;
             eventually("the next agent to write", async || {
                 ensure!(digest_of(file)? != before, "the file is the old one");
                 Ok(())

@@ -83,7 +83,15 @@ async fn the_scripts_for_kind_install_callgate_and_run_this_suite_in_it() -> Res
             .env("PATH", &path)
             .env("STAND_IN_LOG", &log)
             .env("STAND_IN_KUBECONFIG", lab.cluster().kubeconfig())
-            .env("CALLGATE_KIND_KUBECONFIG", folder.path().join("kubeconfig"));
+            .env("CALLGATE_KIND_KUBECONFIG", folder.path().join("kubeconfig"))
+            .env_remove("LD_LIBRARY_PATH");
+        // What cargo tells a test is not for the cargo of a script, which would build all anew.
+        for (key, _) in std::env::vars_os() {
+            let name = key.to_string_lossy();
+            if name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&&*name) {
+                command.env_remove(&key);
+            }
+        }
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         ensure!(
             output.status.success(),
