@@ -1,7 +1,7 @@
 //! What others do to the files on a node is undone.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -10,7 +10,7 @@ use harness::{NAMESPACE, eventually};
 use crate::lab::{alone, condition, disks, values};
 use crate::pods::{pod, under, waiting};
 use crate::rollout::no_mkdir;
-use crate::steady::Reader;
+use crate::steady::{Reader, inodes};
 
 type Damage = (&'static str, fn(&Path) -> std::io::Result<()>);
 
@@ -131,9 +131,6 @@ async fn profiles_and_their_definition_deleted_by_mistake_and_put_back_leave_eve
             files.push(lab.file(&node, &namespace, name)?);
         }
     }
-    let inodes = |files: &[std::path::PathBuf]| -> Result<Vec<u64>> {
-        files.iter().map(|file| Ok(fs::metadata(file)?.ino())).collect()
-    };
     let before = inodes(&files)?;
     let reader = Reader::start(files.clone())?;
 

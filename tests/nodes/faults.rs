@@ -8,7 +8,7 @@ use callgate::profile::Digest;
 use harness::{NAMESPACE, eventually};
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, alone, condition, values};
+use crate::lab::{Lab, alone, condition, tell, values};
 use crate::pods::{pod, under, waiting};
 use crate::rollout::no_mkdir;
 use crate::steady::Reader;
@@ -362,11 +362,6 @@ async fn without_a_controller_profiles_reach_nodes_and_one_leader_follows_anothe
     }
     lab.cluster().install_chart(&values(&[])).await?;
     lab.done(&namespace).await
-}
-
-#[expect(clippy::print_stdout, reason = "a measured time, shown with --nocapture")]
-fn tell(text: &str) {
-    println!("{text}");
 }
 
 /// A quick way to the profiles of a namespace: kubectl takes a tenth of a second for each call.

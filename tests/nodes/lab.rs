@@ -147,6 +147,14 @@ impl Lab {
         .await
     }
 
+    /// Takes Callgate away, as its page says; profiles and files stay.
+    pub(crate) async fn uninstall(&self) -> Result<()> {
+        let release = ["uninstall", "callgate", "--namespace", NAMESPACE];
+        let arguments = [&release[..], &["--wait", "--timeout=2m"]].concat();
+        self.cluster().helm(&arguments).await?.ok()?;
+        Ok(())
+    }
+
     /// Replaces the agent's pod on a node, at once; with a new one the kubelet does not wait after its ends.
     pub(crate) async fn replace_agent(&self, node: &str) -> Result<()> {
         let agent = self.agent(node).await?;
@@ -361,4 +369,10 @@ pub(crate) fn condition(conditions: &Value, kind: &str) -> Value {
         .flatten()
         .find(|one| one["type"] == kind);
     found.cloned().unwrap_or_default()
+}
+
+/// Tells a time that was measured; shown with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "a measured time is to be read")]
+pub(crate) fn tell(text: &str) {
+    println!("{text}");
 }

@@ -1,7 +1,6 @@
 //! Installing, upgrading and removing Callgate beneath workloads that run.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{NAMESPACE, eventually};
@@ -9,7 +8,7 @@ use harness::{NAMESPACE, eventually};
 use crate::lab::{alone, profile, values};
 use crate::pods::{pod, under, waiting};
 use crate::rollout::{mkdir, no_mkdir};
-use crate::steady::Reader;
+use crate::steady::{Reader, inodes};
 
 #[tokio::test]
 async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result<()> {
@@ -28,8 +27,7 @@ async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result
         pods.push(pod);
         files.push(lab.file(&node, &namespace, "web")?);
     }
-    let inodes = || -> Result<Vec<u64>> { files.iter().map(|file| Ok(fs::metadata(file)?.ino())).collect() };
-    let before = inodes()?;
+    let before = inodes(&files)?;
     let reader = Reader::start(files.clone())?;
 
     lab.cluster()
@@ -48,17 +46,7 @@ async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result
         lab.restart(pod).await?;
     }
 
-    lab.cluster()
-        .helm(&[
-            "uninstall",
-            "callgate",
-            "--namespace",
-            NAMESPACE,
-            "--wait",
-            "--timeout=2m",
-        ])
-        .await?
-        .ok()?;
+    lab.uninstall().await?;
     eventually("Callgate's pods to be gone", async || {
         let pods = lab
             .kubectl(&["get", "pods", "--namespace", NAMESPACE, "-o", "name"])
@@ -76,7 +64,7 @@ async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result
         .await?;
     lab.profile_ready(&namespace, "web").await?;
     reader.finish()?;
-    assert_eq!(inodes()?, before, "files were written anew");
+    assert_eq!(inodes(&files)?, before, "files were written anew");
     lab.done(&namespace).await
 }
 
@@ -84,17 +72,7 @@ async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result
 async fn a_node_that_callgate_install_filled_serves_pods_without_any_agent() -> Result<()> {
     let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("by-hand").await?;
-    lab.cluster()
-        .helm(&[
-            "uninstall",
-            "callgate",
-            "--namespace",
-            NAMESPACE,
-            "--wait",
-            "--timeout=2m",
-        ])
-        .await?
-        .ok()?;
+    lab.uninstall().await?;
     let folder = lab.cluster().directory().join("by-hand");
     fs::create_dir(&folder)?;
     let manifest = profile(&namespace, "web", &no_mkdir(70));

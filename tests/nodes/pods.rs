@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::eventually;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -77,6 +79,17 @@ impl Lab {
         .await
     }
 
+    /// Adds an ephemeral container to a pod that runs.
+    pub(crate) async fn add_ephemeral(&self, pod: &Value, container: &Value) -> Result<()> {
+        let (namespace, name) = name_of(pod)?;
+        let pods: Api<Pod> = Api::namespaced(self.cluster().admin().await?, namespace);
+        let patch = json!({ "spec": { "ephemeralContainers": [container] } });
+        pods.patch_ephemeral_containers(name, &PatchParams::default(), &Patch::Strategic(&patch))
+            .await
+            .context("an ephemeral container")?;
+        Ok(())
+    }
+
     /// Waits until a pod has run to its end, and returns how it looks then.
     pub(crate) async fn finished(&self, pod: &Value) -> Result<Value> {
         let (namespace, name) = name_of(pod)?;
@@ -130,7 +143,18 @@ impl Lab {
             status["restartCount"].as_u64().context("no count of restarts")
         };
         let before = restarts().await?;
-        self.exec(pod, &["sh", "-c", "kill -TERM 1"]).await?;
+        // The command ends with the container that it is in, now and then by force: what counts is the restart.
+        let kill = [
+            "exec",
+            "--namespace",
+            namespace,
+            name,
+            "--",
+            "sh",
+            "-c",
+            "kill -TERM 1",
+        ];
+        self.cluster().kubectl(&kill, "").await?;
         eventually("the container to run again", async || {
             let now = restarts().await?;
             ensure!(now > before, "it has not ended yet");

@@ -4,11 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{Software, eventually};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::lab::{disks, shared};
+use crate::lab::{disks, shared, tell};
 use crate::pods::{container, localhost, name_of, pod, under, waiting};
 use crate::probe::{agrees, predicted, probe};
 
@@ -71,12 +69,8 @@ async fn init_ordinary_and_ephemeral_containers_are_answered_what_their_profiles
         }
         lab.pod_ready(&all).await?;
         let (_, name) = name_of(&all)?;
-        let pods: Api<Pod> = Api::namespaced(lab.cluster().admin().await?, &namespace);
-        let patch =
-            json!({ "spec": { "ephemeralContainers": [under(probe("later"), &namespace, "other")] } });
-        pods.patch_ephemeral_containers(name, &PatchParams::default(), &Patch::Strategic(&patch))
-            .await
-            .context("an ephemeral container")?;
+        lab.add_ephemeral(&all, &under(probe("later"), &namespace, "other"))
+            .await?;
         eventually("the ephemeral container to end", async || {
             let pod = lab.get("pod", &namespace, name).await?;
             let state = &pod["status"]["ephemeralContainerStatuses"][0]["state"];
@@ -214,9 +208,4 @@ async fn a_pod_that_came_before_its_profile_starts_by_itself_once_there_is_one()
         started.elapsed().as_millis()
     ));
     lab.done(&namespace).await
-}
-
-#[expect(clippy::print_stdout, reason = "a measured time, shown with --nocapture")]
-fn tell(text: &str) {
-    println!("{text}");
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +57,11 @@ impl Reader {
         ensure!(reads > 0, "nothing was read");
         Ok(reads)
     }
+}
+
+/// Which files these are: one that was written anew is another, whatever is in it.
+pub(crate) fn inodes(files: &[PathBuf]) -> Result<Vec<u64>> {
+    files.iter().map(|file| Ok(fs::metadata(file)?.ino())).collect()
 }
 
 /// What happens to some names in their directories. A moment in which one is missing may be too short to be read.

@@ -2,8 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use harness::eventually;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, disks, shared};
@@ -51,13 +49,10 @@ impl Lab {
     /// Starts the pod, and waits until the node's report says that it uses its profile.
     async fn use_profile(&self, level: Level, pod: &Value) -> Result<()> {
         self.apply(pod).await?;
-        let (namespace, name) = name_of(pod)?;
+        let (namespace, _) = name_of(pod)?;
         if level == Level::Ephemeral {
             self.pod_ready(pod).await?;
-            let pods: Api<Pod> = Api::namespaced(self.cluster().admin().await?, namespace);
-            let container = under(waiting("debug"), namespace, level.name());
-            let patch = json!({ "spec": { "ephemeralContainers": [container] } });
-            pods.patch_ephemeral_containers(name, &PatchParams::default(), &Patch::Strategic(&patch))
+            self.add_ephemeral(pod, &under(waiting("debug"), namespace, level.name()))
                 .await?;
         }
         let node = pod["spec"]["nodeName"].as_str().context("a pod without a node")?;
