@@ -1,11 +1,13 @@
 //! What others do to the files on a node is undone.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use harness::{NAMESPACE, eventually};
+use rustix::fs::inotify;
 
 use crate::lab::{alone, condition, disks, values};
 use crate::pods::{pod, under, waiting};
@@ -42,12 +44,18 @@ async fn a_damaged_file_is_mended_counted_and_told_of() -> Result<()> {
         let report = lab.get("seccompnode", "", &node).await?;
         let watch = condition(&report["conditions"], "DriftWatch");
         ensure!(watch["status"] == "True", "{watch}");
-        let mended = async || -> Result<f64> {
-            Ok(lab.metric(&node, "callgate_agent_files_restored_total").await?
-                + lab.metric(&node, "callgate_agent_strays_removed_total").await?)
+        let counted = async || lab.metric(&node, "callgate_agent_files_restored_total").await;
+        let agent = lab.agent(&node).await?;
+        let of_file = format!("{namespace}/web");
+        let told = async || -> Result<usize> {
+            let log = lab.kubectl(&["logs", "--namespace", NAMESPACE, &agent]).await?;
+            let lines = log.lines();
+            Ok(lines
+                .filter(|line| line.contains(&of_file) && line.contains("it is back"))
+                .count())
         };
         for (name, damage) in DAMAGES {
-            let before = mended().await?;
+            let (counted_before, told_before) = (counted().await?, told().await?);
             damage(&file)?;
             eventually(&format!("the file on {node}, {name}, to be mended"), async || {
                 ensure!(fs::symlink_metadata(&file)?.is_file(), "it is no file");
@@ -55,22 +63,55 @@ async fn a_damaged_file_is_mended_counted_and_told_of() -> Result<()> {
                 Ok(())
             })
             .await?;
-            eventually("the repair to be counted", async || {
-                let after = mended().await?;
-                ensure!(after > before, "{name}: {after} repairs, and {before} before it");
+            eventually("the repair to be counted and told of", async || {
+                let (counted, told) = (counted().await?, told().await?);
+                ensure!(counted > counted_before, "{name}: {counted} repairs are counted");
+                ensure!(told > told_before, "{name}: {told} repairs are told of");
                 Ok(())
             })
             .await?;
         }
-        let log = lab
-            .kubectl(&["logs", "--namespace", NAMESPACE, &lab.agent(&node).await?])
+    }
+    lab.done(&namespace).await
+}
+
+/// Takes all instances of inotify that the user may have.
+fn exhaust_inotify() -> Vec<OwnedFd> {
+    std::iter::from_fn(|| inotify::init(inotify::CreateFlags::CLOEXEC).ok()).collect()
+}
+
+#[tokio::test]
+async fn with_inotify_exhausted_a_file_is_mended_more_slowly_and_the_report_says_so() -> Result<()> {
+    let Some(lab) = alone().await? else { return Ok(()) };
+    let namespace = lab.namespace("exhausted").await?;
+    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    let watch = async |node: &str, status: &str| {
+        eventually(&format!("DriftWatch of {node} to be {status}"), async || {
+            let report = lab.get("seccompnode", "", node).await?;
+            let watch = condition(&report["conditions"], "DriftWatch");
+            ensure!(watch["status"] == status, "{watch}");
+            Ok(watch["message"].as_str().unwrap_or_default().to_owned())
+        })
+        .await
+    };
+    for node in lab.nodes().await? {
+        let file = lab.file(&node, &namespace, "web")?;
+        let good = fs::read(&file)?;
+        let all = exhaust_inotify();
+        lab.replace_agent(&node).await?;
+        let message = watch(&node, "False").await?;
+        ensure!(message.contains("max_user_instances"), "{message}");
+        for (name, damage) in DAMAGES {
+            damage(&file)?;
+            eventually(&format!("the file on {node}, {name}, to be mended"), async || {
+                ensure!(fs::symlink_metadata(&file)?.is_file(), "it is no file");
+                ensure!(fs::read(&file)? == good, "it has other contents");
+                Ok(())
+            })
             .await?;
-        let of_file = format!("{namespace}/web");
-        ensure!(
-            log.lines()
-                .any(|line| line.contains(&of_file) && line.contains("it is back")),
-            "the log of {node} does not tell of the repairs:\n{log}"
-        );
+        }
+        drop(all);
+        watch(&node, "True").await?;
     }
     lab.done(&namespace).await
 }

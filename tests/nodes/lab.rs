@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use callgate::profile::Digest;
-use harness::{Cluster, NAMESPACE, Node, Nodes, Software, eventually};
+use harness::{
+    AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT, Cluster, NAMESPACE, Node, Nodes, Software, eventually,
+};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -52,6 +54,8 @@ pub(crate) fn is_existing(why_skipped: &str) -> bool {
 pub(crate) struct Lab {
     site: Site,
     names: AtomicU32,
+    /// How much of the audit log is of times when Callgate was taken away, its rights first.
+    excused: AtomicUsize,
 }
 
 enum Site {
@@ -71,6 +75,7 @@ impl Lab {
         Ok(Self {
             site,
             names: AtomicU32::new(0),
+            excused: AtomicUsize::new(0),
         })
     }
 
@@ -113,6 +118,11 @@ impl Lab {
         if matches!(self.site, Site::Existing(_)) {
             return Ok(());
         }
+        self.nothing_was_forbidden()?;
+        let agents = ["get", "daemonset/callgate-agent", "--namespace", NAMESPACE];
+        if !self.cluster().kubectl(&agents, "").await?.success {
+            self.cluster().install_chart(&values(&[])).await?;
+        }
         let wait = ["wait", "node", "--all", "--for=condition=Ready", "--timeout=90s"];
         self.kubectl(&wait).await?;
         for workload in ["daemonset/callgate-agent", "deployment/callgate-controller"] {
@@ -147,11 +157,33 @@ impl Lab {
         .await
     }
 
+    /// Holds the chart's rights against all that Callgate has asked for until now, whatever test it was in.
+    fn nothing_was_forbidden(&self) -> Result<()> {
+        let accounts = [AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT]
+            .map(|account| format!("system:serviceaccount:{NAMESPACE}:{account}"));
+        let requests = self.cluster().audited()?;
+        let mut ours = requests
+            .iter()
+            .skip(self.excused.load(Ordering::Relaxed))
+            .filter(|request| accounts.contains(&request.user))
+            .peekable();
+        ensure!(ours.peek().is_some(), "the audit log has nothing of Callgate's");
+        let forbidden: Vec<_> = ours.filter(|request| request.code == 403).collect();
+        ensure!(
+            forbidden.is_empty(),
+            "Callgate asked for what its rights do not allow: {forbidden:#?}"
+        );
+        Ok(())
+    }
+
     /// Takes Callgate away, as its page says; profiles and files stay.
     pub(crate) async fn uninstall(&self) -> Result<()> {
+        self.nothing_was_forbidden()?;
         let release = ["uninstall", "callgate", "--namespace", NAMESPACE];
         let arguments = [&release[..], &["--wait", "--timeout=2m"]].concat();
         self.cluster().helm(&arguments).await?.ok()?;
+        self.excused
+            .store(self.cluster().audited()?.len(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -169,6 +201,30 @@ impl Lab {
         ])
         .await?;
         Ok(())
+    }
+
+    /// Kills the agent on a node, and its fork server.
+    pub(crate) fn kill_agent(&self, node: &str) -> Result<()> {
+        let node = self.node(node)?;
+        let processes = node.run("ps", &["-e", "-o", "pid=", "-o", "args="])?;
+        let agents = processes.lines().filter(|line| line.contains("callgate agent"));
+        for pid in agents.filter_map(|line| line.split_whitespace().next()) {
+            // They end together, so one may be gone.
+            let _ = node.run("kill", &["-KILL", pid]);
+        }
+        Ok(())
+    }
+
+    /// How often the containers of Callgate's pods were started again.
+    pub(crate) async fn restarts(&self) -> Result<u64> {
+        let path = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+        let counts = self
+            .kubectl(&["get", "pods", "--namespace", NAMESPACE, "-o", path])
+            .await?;
+        Ok(counts
+            .split_whitespace()
+            .filter_map(|count| count.parse::<u64>().ok())
+            .sum())
     }
 
     /// Waits until the file of a profile on a node has this digest.

@@ -5,6 +5,7 @@
 //! With `CALLGATE_TEST_KUBECONFIG` the suite takes that cluster, with Callgate installed in it, instead of local nodes.
 //! Tests that break nodes or look at their disks then say that they do not run.
 
+mod control_plane;
 mod drift;
 mod faults;
 mod kind;

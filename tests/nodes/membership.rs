@@ -10,14 +10,8 @@ use crate::lab::{Lab, alone, condition, profile, values};
 use crate::pods::{pod, under, waiting};
 use crate::rollout::no_mkdir;
 
-/// How many nodes join under the startup taint: in `make soak` as many as a large cluster gains in a day.
-fn joins() -> u32 {
-    if std::env::var_os("CALLGATE_SOAK").is_some() {
-        50
-    } else {
-        3
-    }
-}
+/// How often nodes join under the startup taint: as often as a large cluster gains one in a day.
+const JOINS: usize = 50;
 
 /// Profiles that a node which joins has to prove.
 const MANY: u16 = 60;
@@ -33,6 +27,23 @@ impl Lab {
         let nodes = self.local()?;
         nodes.node_mut(node)?.power_on(settings).await?;
         nodes.ready(node).await
+    }
+
+    /// Has a node leave the cluster and come back as one that was never in it: with a new Node object, and nothing in its
+    /// store.
+    async fn leaves(&mut self, node: &str, by: Exit) -> Result<()> {
+        match by {
+            Exit::PowerCut => self.power_off(node)?,
+            Exit::KubeletStopped => {
+                self.node_mut(node)?.kill_kubelet();
+                self.kill_agent(node)?;
+                // With another pod the next agent has nothing to wait for.
+                self.replace_agent(node).await?;
+            }
+        }
+        self.kubectl(&["delete", "node", node]).await?;
+        fs::remove_dir_all(self.store(node)?)?;
+        Ok(())
     }
 
     /// Waits until the agent of a node has synced.
@@ -55,6 +66,14 @@ impl Lab {
         })
         .await
     }
+}
+
+/// How a node ends.
+#[derive(Clone, Copy)]
+enum Exit {
+    PowerCut,
+    /// With its agent; all else goes on.
+    KubeletStopped,
 }
 
 #[tokio::test]
@@ -154,33 +173,38 @@ async fn under_the_startup_taint_no_pod_waits_for_its_profile_on_a_node_that_joi
     let nodes = lab.nodes().await?;
     let tainted =
         json!({ "registerWithTaints": [{ "key": "callgate.dev/agent-not-ready", "effect": "NoSchedule" }] });
-    for number in 0..joins() {
-        let node = &nodes[number as usize % nodes.len()];
-        lab.power_off(node)?;
-        lab.kubectl(&["delete", "node", node]).await?;
-        fs::remove_dir_all(lab.store(node)?)?;
-        let name = format!("web-{number}");
-        let mut pod = pod(&namespace, &name, node, under(waiting("main"), &namespace, &last));
-        // By the scheduler, which heeds taints.
-        pod["spec"]
-            .as_object_mut()
-            .context("a pod has a spec")?
-            .remove("nodeName");
-        pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
-        lab.apply(&pod).await?;
-        lab.power_on(node, &tainted).await?;
-        lab.pod_ready(&pod).await?;
-        let events = format!("--field-selector=involvedObject.name={name},type=Warning");
-        let path = "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}";
-        let warnings = lab
-            .kubectl(&["get", "events", "--namespace", &namespace, &events, "-o", path])
-            .await?;
-        // As the kubelet tells of a container that it cannot create.
-        let troubles: Vec<&str> = warnings
-            .lines()
-            .filter(|line| line.starts_with("Failed:"))
-            .collect();
-        ensure!(troubles.is_empty(), "join {number}: {troubles:?}");
+    for round in 0..JOINS.div_ceil(nodes.len()) {
+        let by = if round == 0 {
+            Exit::PowerCut
+        } else {
+            Exit::KubeletStopped
+        };
+        let mut pods = Vec::new();
+        for node in &nodes {
+            lab.leaves(node, by).await?;
+            let name = format!("{node}-{round}");
+            let mut pod = pod(&namespace, &name, node, under(waiting("main"), &namespace, &last));
+            // By the scheduler, which heeds taints.
+            pod["spec"]
+                .as_object_mut()
+                .context("a pod has a spec")?
+                .remove("nodeName");
+            pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
+            lab.apply(&pod).await?;
+            pods.push(pod);
+        }
+        for node in &nodes {
+            match by {
+                Exit::PowerCut => lab.power_on(node, &tainted).await?,
+                Exit::KubeletStopped => lab.node_mut(node)?.start_kubelet(&tainted)?,
+            }
+        }
+        for pod in &pods {
+            lab.pod_ready(pod).await?;
+            let troubles = lab.creation_failures(pod).await?;
+            ensure!(troubles.is_empty(), "round {round}: {troubles:?}");
+            lab.remove(pod).await?;
+        }
     }
     lab.cluster().install_chart(&values(&[])).await?;
     for node in &nodes {
@@ -197,9 +221,7 @@ async fn without_the_taint_pods_on_a_node_that_joins_recover_alone() -> Result<(
     let namespace = lab.namespace("recover").await?;
     lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     for node in lab.nodes().await? {
-        lab.power_off(&node)?;
-        lab.kubectl(&["delete", "node", &node]).await?;
-        fs::remove_dir_all(lab.store(&node)?)?;
+        lab.leaves(&node, Exit::PowerCut).await?;
         lab.power_on(&node, &json!({})).await?;
         let pod = pod(
             &namespace,

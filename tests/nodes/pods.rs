@@ -123,6 +123,17 @@ impl Lab {
         .await
     }
 
+    /// What the kubelet told of containers of a pod that it could not create.
+    pub(crate) async fn creation_failures(&self, pod: &Value) -> Result<Vec<String>> {
+        let (namespace, name) = name_of(pod)?;
+        let events = format!("--field-selector=involvedObject.name={name},reason=Failed");
+        let path = "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}";
+        let messages = self
+            .kubectl(&["get", "events", "--namespace", namespace, &events, "-o", path])
+            .await?;
+        Ok(messages.lines().map(str::to_owned).collect())
+    }
+
     /// Runs a command in a pod's container, which must work.
     pub(crate) async fn exec(&self, pod: &Value, command: &[&str]) -> Result<String> {
         let (namespace, name) = name_of(pod)?;

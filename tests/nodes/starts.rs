@@ -114,7 +114,10 @@ async fn the_kernel_shows_one_filter_in_the_container_and_none_without_a_profile
             &node,
             under(waiting("main"), &namespace, "open"),
         );
-        let without = pod(&namespace, &format!("without-{node}"), &node, waiting("main"));
+        // Said, as a kubelet with seccompDefault gives a profile to all that say nothing.
+        let mut unconfined = waiting("main");
+        unconfined["securityContext"] = json!({ "seccompProfile": { "type": "Unconfined" } });
+        let without = pod(&namespace, &format!("without-{node}"), &node, unconfined);
         for (pod, expected) in [(with, ["2", "1"]), (without, ["0", "0"])] {
             lab.run(&pod).await?;
             let status = lab.exec(&pod, &["cat", "/proc/1/status"]).await?;

@@ -88,11 +88,7 @@ impl Nodes {
             users.push((format!("system:node:{name}"), group, private::token()?));
         }
         let tokens: Vec<String> = users.iter().map(|(_, _, token)| token.clone()).collect();
-        let local = Local::start_in_fabric(Options {
-            audited: false,
-            users,
-        })
-        .await?;
+        let local = Local::start_in_fabric(Options { audited: true, users }).await?;
         let fabric = local.fabric().context("a control plane without a network")?;
         let directory = local.directory();
         let kubeconfig_of = |name: &str, token: &str| -> Result<PathBuf> {
@@ -143,7 +139,7 @@ impl Nodes {
         Ok(started)
     }
 
-    /// The cluster that they are in.
+    /// The cluster that they are in, audited.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster

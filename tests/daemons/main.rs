@@ -1,4 +1,7 @@
-//! How `callgate controller` and `callgate agent` end, as the real processes: when told to, and when killed.
+//! How `callgate controller` and `callgate agent` end, as the real processes: when told to, and when killed. And how they
+//! go on when their clock jumps.
+
+mod clock;
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
@@ -6,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::{Cluster, NAMESPACE, Program, eventually};
-use k8s_openapi::api::coordination::v1::Lease;
+use harness::{CONTROLLER_SERVICE_ACCOUNT, Cluster, NAMESPACE, Program, eventually};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Api;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -32,15 +35,7 @@ impl Daemons {
         let mut agent = cluster.start_agent(callgate, "north", &root, "1s").await?;
         controller.ready().await?;
         agent.ready().await?;
-        eventually("the controller to lead", async || {
-            let holder = holder(&cluster).await?;
-            ensure!(
-                holder == "callgate-controller-1",
-                "the Lease is held by {holder:?}"
-            );
-            Ok(())
-        })
-        .await?;
+        leads(&cluster, "1").await?;
         Ok(Self {
             cluster,
             controller,
@@ -49,12 +44,30 @@ impl Daemons {
     }
 }
 
-/// Who holds the controllers' Lease; empty when nobody does.
-async fn holder(cluster: &Cluster) -> Result<String> {
+/// The controllers' Lease.
+async fn lease(cluster: &Cluster) -> Result<LeaseSpec> {
     let leases = Api::<Lease>::namespaced(cluster.admin().await?, NAMESPACE);
-    let spec = leases.get("callgate-controller").await?.spec;
-    spec.and_then(|spec| spec.holder_identity)
-        .context("the Lease names no holder")
+    let lease = leases.get("callgate-controller").await?;
+    lease.spec.context("the Lease is empty")
+}
+
+/// Who holds it; empty when nobody does.
+async fn holder(cluster: &Cluster) -> Result<String> {
+    let holder = lease(cluster).await?.holder_identity;
+    holder.context("the Lease names no holder")
+}
+
+/// Waits until the controller whose pod's name ends with `suffix` holds it.
+async fn leads(cluster: &Cluster, suffix: &str) -> Result<()> {
+    eventually(&format!("controller {suffix} to lead"), async || {
+        let holder = holder(cluster).await?;
+        ensure!(
+            holder == format!("{CONTROLLER_SERVICE_ACCOUNT}-{suffix}"),
+            "the Lease is held by {holder:?}"
+        );
+        Ok(())
+    })
+    .await
 }
 
 /// SIGTERM; it must end with 0 while a kubelet would still wait, and nothing of it may be left.
@@ -88,7 +101,7 @@ async fn both_end_with_0_on_sigterm_and_leave_neither_children_nor_the_lease() -
 #[tokio::test]
 async fn without_an_api_server_both_go_on_and_end_with_0_on_sigterm() -> Result<()> {
     let mut daemons = Daemons::start().await?;
-    let leads = async |daemons: &Daemons, leads: u8| {
+    let says = async |daemons: &Daemons, leads: u8| {
         eventually(&format!("leader to be {leads}"), async || {
             let metrics = daemons.controller.get("/metrics")?;
             let line = format!("callgate_controller_leader {leads}");
@@ -97,7 +110,7 @@ async fn without_an_api_server_both_go_on_and_end_with_0_on_sigterm() -> Result<
         })
         .await
     };
-    leads(&daemons, 1).await?;
+    says(&daemons, 1).await?;
     daemons.cluster.stop_apiserver()?;
     for program in [&daemons.controller, &daemons.agent] {
         eventually("requests without an answer to be counted", async || {
@@ -111,14 +124,14 @@ async fn without_an_api_server_both_go_on_and_end_with_0_on_sigterm() -> Result<
         .await?;
     }
     // A kubelet restarts what ends or is not alive, and that would help nobody here: not even when the Lease is lost.
-    leads(&daemons, 0).await?;
+    says(&daemons, 0).await?;
     for program in [&mut daemons.controller, &mut daemons.agent] {
         program.get("/livez")?;
         program.get("/readyz")?;
         program.process().running()?;
     }
     daemons.cluster.start_apiserver().await?;
-    leads(&daemons, 1).await?;
+    says(&daemons, 1).await?;
     daemons.cluster.stop_apiserver()?;
     terminate(daemons.agent).await.context("the agent")?;
     terminate(daemons.controller).await.context("the controller")
