@@ -84,34 +84,47 @@ fn exhaust_inotify() -> Vec<OwnedFd> {
 async fn with_inotify_exhausted_a_file_is_mended_more_slowly_and_the_report_says_so() -> Result<()> {
     let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("exhausted").await?;
-    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
-    let watch = async |node: &str, status: &str| {
-        eventually(&format!("DriftWatch of {node} to be {status}"), async || {
-            let report = lab.get("seccompnode", "", node).await?;
-            let watch = condition(&report["conditions"], "DriftWatch");
-            ensure!(watch["status"] == status, "{watch}");
-            Ok(watch["message"].as_str().unwrap_or_default().to_owned())
-        })
-        .await
+    let names: Vec<String> = (0..DAMAGES.len()).map(|number| format!("web-{number}")).collect();
+    for name in &names {
+        lab.profile(&namespace, name, &no_mkdir(70)).await?;
+    }
+    let watch_is = async |node: &str, status: &str| {
+        let report = lab.get("seccompnode", "", node).await?;
+        let watch = condition(&report["conditions"], "DriftWatch");
+        ensure!(watch["status"] == status, "{watch}");
+        Ok(watch["message"].as_str().unwrap_or_default().to_owned())
     };
     for node in lab.nodes().await? {
-        let file = lab.file(&node, &namespace, "web")?;
-        let good = fs::read(&file)?;
-        let all = exhaust_inotify();
+        let mut files = Vec::new();
+        for name in &names {
+            files.push(lab.file(&node, &namespace, name)?);
+        }
+        let good = fs::read(&files[0])?;
+        let mut all = exhaust_inotify();
         lab.replace_agent(&node).await?;
-        let message = watch(&node, "False").await?;
+        let message = eventually(&format!("{node} to be without inotify"), async || {
+            // What the agent before it had comes free at its end.
+            all.extend(exhaust_inotify());
+            watch_is(&node, "False").await
+        })
+        .await?;
         ensure!(message.contains("max_user_instances"), "{message}");
-        for (name, damage) in DAMAGES {
-            damage(&file)?;
+        for ((_, damage), file) in DAMAGES.iter().zip(&files) {
+            damage(file)?;
+        }
+        for ((name, _), file) in DAMAGES.iter().zip(&files) {
             eventually(&format!("the file on {node}, {name}, to be mended"), async || {
-                ensure!(fs::symlink_metadata(&file)?.is_file(), "it is no file");
-                ensure!(fs::read(&file)? == good, "it has other contents");
+                ensure!(fs::symlink_metadata(file)?.is_file(), "it is no file");
+                ensure!(fs::read(file)? == good, "it has other contents");
                 Ok(())
             })
             .await?;
         }
         drop(all);
-        watch(&node, "True").await?;
+        eventually(&format!("{node} to have inotify again"), async || {
+            watch_is(&node, "True").await
+        })
+        .await?;
     }
     lab.done(&namespace).await
 }
