@@ -66,7 +66,8 @@ lint: packages helm chart-tools $(CARGO_DENY) $(ACTIONLINT) $(LINTERS) ## Check 
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
 	shellcheck --external-sources .ci/run deploy/image/build deploy/image/root tests/as-root tests/packages tests/kubernetes/build \
-	  tests/kubernetes/workload/build tests/harness/src/nodes/machine.sh tests/runtimes/build tests/chart/lint kind/up kind/test kind/down
+	  tests/kubernetes/workload/build tests/harness/src/nodes/machine.sh tests/harness/src/nodes/power_off.sh \
+	  tests/runtimes/build tests/chart/lint kind/up kind/test kind/down
 	$(ACTIONLINT)
 	$(LINTERS)/bin/hadolint --config .ci/lint/hadolint.yaml deploy/Dockerfile
 	$(LINTERS)/bin/yamllint --strict --config-file .ci/lint/yamllint.yaml .

@@ -36,20 +36,7 @@ const PROXY: &str = "system:kube-proxy";
 /// Images that each node gets: archives in `target/image`, and the target of make that makes them.
 const IMAGES: [(&str, &str); 2] = [("callgate", "image"), ("workload", "nodes")];
 
-/// What a power cut leaves behind is the disk: neither processes, nor their control groups, nor what is mounted or kept in
-/// memory, nor the bridge of the pods.
-const POWER_OFF: &str = r#"
-kill -KILL -1 2>/dev/null || true
-while pids=$(ps -e -o pid= -o comm= | grep -vE ' (sleep|sh|ps|grep)$'); do
-    [ $((n += 1)) -lt 100 ] || { echo "still there: $pids" >&2; exit 1; }
-    sleep 0.1
-done
-find /sys/fs/cgroup -noleaf -depth -type d -path '*/kubepods*' -exec rmdir {} +
-for directory in /run /var/lib/kubelet/pods /var/lib/containerd; do
-    grep -o " $directory/[^ ]* " /proc/self/mounts | sort -r | while read -r mounted; do umount -l "$mounted"; done
-done
-find /run -mindepth 1 -maxdepth 1 ! -name settings -exec rm -rf {} +
-ip link delete cni0 2>/dev/null || true"#;
+const POWER_OFF: &str = include_str!("nodes/power_off.sh");
 
 /// A cluster with nodes.
 #[derive(Debug)]
