@@ -38,8 +38,8 @@ pub(super) struct Args {
     /// How long the file of a deleted profile stays: 30s, 5m, 1h
     #[arg(long, env = "CALLGATE_REMOVAL_GRACE", default_value = "5m", value_parser = super::duration::parse)]
     removal_grace: Duration,
-    /// Address of /livez, /readyz and /metrics
-    #[arg(long, env = "CALLGATE_LISTEN", default_value = "0.0.0.0:9440")]
+    /// Address of /livez, /readyz and /metrics; all of IPv6 (::) means all of IPv4, too
+    #[arg(long, env = "CALLGATE_LISTEN", default_value = "[::]:9440")]
     listen: SocketAddr,
     #[command(flatten)]
     daemon: DaemonArgs,

@@ -31,8 +31,8 @@ pub(super) struct Args {
     /// (default: no taint is touched)
     #[arg(long, env = "CALLGATE_STARTUP_TAINT", value_name = "KEY")]
     startup_taint: Option<TaintKey>,
-    /// Address of /livez, /readyz and /metrics
-    #[arg(long, env = "CALLGATE_LISTEN", default_value = "0.0.0.0:9441")]
+    /// Address of /livez, /readyz and /metrics; all of IPv6 (::) means all of IPv4, too
+    #[arg(long, env = "CALLGATE_LISTEN", default_value = "[::]:9441")]
     listen: SocketAddr,
     #[command(flatten)]
     daemon: DaemonArgs,

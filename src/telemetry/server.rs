@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +44,9 @@ const LIMITS: Limits = Limits {
 /// Bytes of one request's head; a probe's and a scrape's have a few hundred.
 const REQUEST_BYTES: usize = 16 * 1024;
 
+/// Connections that wait to be accepted; more than there may be at once.
+const BACKLOG: u32 = 128;
+
 /// How long to wait when the system has no descriptor left for another connection.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
 
@@ -50,18 +56,47 @@ struct App {
     metrics: Registry,
 }
 
-/// Answers probes and scrapes until the token is cancelled. An error where the address cannot be bound.
+/// Answers probes and scrapes until the token is cancelled. On `[::]` both IPv6 and IPv4 are answered, as far as the
+/// kernel has them. An error where the address cannot be bound.
 pub async fn serve(
     address: SocketAddr,
     health: Health,
     metrics: Registry,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+) -> io::Result<()> {
+    let listener = listen(address)?;
     let app = Arc::new(App { health, metrics });
     let accept = accept(&listener, &app, LIMITS);
     shutdown.run_until_cancelled(accept).await;
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let (socket, address) = socket_for(address)?;
+    // A predecessor's connections may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A socket, and what to bind it to.
+fn socket_for(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    if address.is_ipv4() {
+        return Ok((TcpSocket::new_v4()?, address));
+    }
+    let is_any = address.ip().is_unspecified();
+    match TcpSocket::new_v6() {
+        Ok(socket) => {
+            // Not as net.ipv6.bindv6only has it.
+            set_ipv6_v6only(&socket, !is_any)?;
+            Ok((socket, address))
+        }
+        Err(error) if is_any && Errno::from_io_error(&error) == Some(Errno::AFNOSUPPORT) => {
+            let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            Ok((TcpSocket::new_v4()?, any))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Gives every connection a task. Dropping the future ends them all.
@@ -72,7 +107,7 @@ async fn accept(listener: &TcpListener, app: &Arc<App>, limits: Limits) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Of a client that is gone already there is nothing to say; the rest are short of something.
-                if error.kind() != std::io::ErrorKind::ConnectionAborted {
+                if error.kind() != io::ErrorKind::ConnectionAborted {
                     tracing::warn!(%error, "cannot accept a connection of a probe or a scrape");
                     tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
                 }
@@ -182,6 +217,10 @@ fn body(status: StatusCode, kind: &'static str, contents: impl Into<Bytes>) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+    use std::thread;
+
+    use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
     use prometheus_client::metrics::counter::Counter;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -237,7 +276,7 @@ mod tests {
         match end.expect("the other side hangs up") {
             Ok(_) => {}
             // With something of ours unread, closing is a reset.
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
         }
         String::from_utf8(bytes).unwrap()
     }
@@ -344,6 +383,55 @@ mod tests {
         assert_eq!(rest(&mut silent).await, "");
     }
 
+    const ANY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+    #[tokio::test]
+    async fn on_all_of_ipv6_both_ipv6_and_ipv4_are_answered_and_on_one_address_that_alone() {
+        let listener = listen(ANY).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for ours in [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)] {
+            TcpStream::connect((ours, port)).await.unwrap();
+            listener.accept().await.unwrap();
+        }
+        let listener = listen((Ipv6Addr::LOCALHOST, 0).into()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+        let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// Runs this on a thread whose kernel has no IPv6.
+    fn without_ipv6<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+        let shut = || {
+            let mut filter = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
+            let ipv6 = ScmpArgCompare::new(0, ScmpCompareOp::Equal, libc::AF_INET6 as u64);
+            let socket = ScmpSyscall::from_name("socket").unwrap();
+            let answer = ScmpAction::Errno(libc::EAFNOSUPPORT);
+            filter.add_rule_conditional(answer, socket, &[ipv6]).unwrap();
+            filter.load().unwrap();
+            act()
+        };
+        thread::scope(|scope| scope.spawn(shut).join().unwrap())
+    }
+
+    #[test]
+    fn where_the_kernel_has_no_ipv6_all_of_it_is_all_of_ipv4_and_one_address_of_it_is_an_error() {
+        without_ipv6(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+            let runtime = runtime.unwrap();
+            runtime.block_on(async {
+                let listener = listen(ANY).unwrap();
+                let address = listener.local_addr().unwrap();
+                assert_eq!(address.ip(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                TcpStream::connect((Ipv4Addr::LOCALHOST, address.port()))
+                    .await
+                    .unwrap();
+                let error = listen((Ipv6Addr::LOCALHOST, 0).into()).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
+            });
+        });
+    }
+
     #[tokio::test]
     async fn an_address_in_use_is_an_error_and_a_cancelled_server_ends() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -351,7 +439,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let serve = |shutdown| serve(address, Health::new(), Registry::default(), shutdown);
         let error = serve(shutdown.clone()).await.unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(taken);
         shutdown.cancel();
         serve(shutdown).await.unwrap();
