@@ -245,7 +245,7 @@ impl JsonSchema for Uint64 {
 
     /// Without the usual `anyOf`, which only adds lines to error messages.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"x-kubernetes-int-or-string": true, "maxLength": 20})
+        json_schema!({"x-kubernetes-int-or-string": true, "maxLength": 20, "pattern": rules::UINT64})
     }
 }
 

@@ -345,6 +345,8 @@ fn examples_of_specs() -> Vec<Example> {
             arg("value", json!("18446744073709551616")),
         ),
         (arg("valueTwo", json!(0)), arg("valueTwo", json!(-1))),
+        (arg("value", json!("0xa")), arg("value", json!("0xg"))),
+        (arg("valueTwo", json!("10")), arg("valueTwo", json!("1O"))),
         (
             allowing("nodeSelector", json!({"example.com/a": "b"})),
             allowing("nodeSelector", json!({"example.com/a/b": "c"})),
