@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use callgate::api::{SeccompNode, SeccompNodeReport};
-use harness::Cluster;
+use harness::{Cluster, eventually};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Node, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -210,7 +210,8 @@ async fn log_format(agents: &Api<DaemonSet>) -> Result<String> {
 }
 
 #[tokio::test]
-async fn what_kubectl_applied_moves_to_another_namespace_with_its_policies_and_then_to_helm() -> Result<()> {
+async fn what_kubectl_applied_takes_any_namespace_with_its_policies_refuses_a_second_and_moves_to_helm()
+-> Result<()> {
     let cluster = Cluster::start().await?;
     let folder = tempfile::tempdir()?;
     // A kustomization names folders by relative paths only.
@@ -252,6 +253,22 @@ async fn what_kubectl_applied_moves_to_another_namespace_with_its_policies_and_t
         .collect();
     assert_eq!(callgates, BTreeSet::from(["moved"]));
 
+    // A second one by kubectl does not get the rights of the first, whichever way that was installed.
+    let deploy = deploy.to_str().context("the path is not UTF-8")?;
+    let second = ["apply", "--server-side", "-k", deploy];
+    let taken = "Callgate is installed in this cluster already, in namespace moved, and a cluster takes one";
+    let dry_run = [&second[..], &["--dry-run=server"]].concat();
+    eventually("the policy on rights to be in force", async || {
+        refused("a second one", &cluster.kubectl(&dry_run, "").await?, taken)
+    })
+    .await?;
+    refused(
+        "a second one by kubectl",
+        &cluster.kubectl(&second, "").await?,
+        taken,
+    )?;
+    assert_eq!(namespaces_with_rights(&cluster).await?, "moved moved");
+
     let chart = chart()?;
     let elsewhere = [
         "install",
@@ -277,15 +294,24 @@ async fn what_kubectl_applied_moves_to_another_namespace_with_its_policies_and_t
     ];
     cluster.helm(&here).await?.ok()?;
 
-    // A second one by kubectl does not get the rights of the first.
-    let deploy = deploy.to_str().context("the path is not UTF-8")?;
-    let second = ["apply", "--server-side", "-k", deploy];
     let second = cluster.kubectl(&second, "").await?;
     refused(
         "a second one by kubectl",
         &second,
         "conflict with \"helm\": .subjects",
     )?;
+    let forced = ["apply", "--server-side", "--force-conflicts", "-k", deploy];
+    refused(
+        "a second one that is forced",
+        &cluster.kubectl(&forced, "").await?,
+        taken,
+    )?;
+    assert_eq!(namespaces_with_rights(&cluster).await?, "moved moved");
+    Ok(())
+}
+
+/// Where the agents and the controller are that have the rights.
+async fn namespaces_with_rights(cluster: &Cluster) -> Result<String> {
     let bindings = [
         "get",
         "clusterrolebinding",
@@ -294,8 +320,7 @@ async fn what_kubectl_applied_moves_to_another_namespace_with_its_policies_and_t
         "-o",
         "jsonpath={.items[*].subjects[*].namespace}",
     ];
-    assert_eq!(cluster.kubectl(&bindings, "").await?.ok()?, "moved moved");
-    Ok(())
+    cluster.kubectl(&bindings, "").await?.ok()
 }
 
 /// Creates a pod of this template, as a Deployment or `DaemonSet` would, and says what the API server answered.
@@ -360,7 +385,7 @@ async fn a_controller_passes_restricted_and_an_agent_lacks_one_volume_for_baseli
             .ok()
     };
     label("baseline").await?;
-    harness::eventually("the namespace to enforce baseline", async || {
+    eventually("the namespace to enforce baseline", async || {
         refused(
             "an agent under baseline",
             &create_pod(&cluster, "strict", &agent).await?,
@@ -371,7 +396,7 @@ async fn a_controller_passes_restricted_and_an_agent_lacks_one_volume_for_baseli
     .await?;
     // The line of the notes.
     label("privileged").await?;
-    harness::eventually("the namespace to enforce nothing", async || {
+    eventually("the namespace to enforce nothing", async || {
         create_pod(&cluster, "strict", &agent).await?.ok()
     })
     .await?;
