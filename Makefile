@@ -49,6 +49,13 @@ demo: packages kubernetes $(if $(filter 0,$(shell id -u)),helm nodes) ## Show th
 test: root packages kubernetes helm promtool nodes ## Run every test, on a real kube-apiserver and real container runtimes
 	$(AS_ROOT) test --locked --workspace
 
+# All that asks an API server for more than to keep objects.
+.PHONY: oldest
+oldest: root packages helm promtool ## Test on the API server of the oldest Kubernetes that Callgate is for
+	@tests/kubernetes/build oldest
+	KUBEBUILDER_ASSETS=$(CURDIR)/tests/kubernetes/bin/oldest $(AS_ROOT) test --locked --test agent --test api_policies \
+	  --test api_schema --test chart --test controller --test daemons --test metrics --test rights
+
 .PHONY: soak
 soak: root packages kubernetes helm nodes ## Test nodes through ten minutes without an API server
 	CALLGATE_SOAK=1 $(AS_ROOT) test --locked --test nodes -- --nocapture control_plane
