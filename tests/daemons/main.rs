@@ -4,8 +4,9 @@
 mod clock;
 
 use std::collections::BTreeSet;
-use std::net::TcpStream;
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +14,9 @@ use harness::{CONTROLLER_SERVICE_ACCOUNT, Cluster, NAMESPACE, Program, eventuall
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Api;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 /// What a kubelet gives a pod to end in by default, before it kills it.
 const GRACE: Duration = Duration::from_secs(30);
@@ -153,6 +157,47 @@ async fn the_fork_server_does_not_outlive_a_parent_that_is_killed() -> Result<()
         gone(&children).await.context(name)?;
     }
     Ok(())
+}
+
+/// Lets the API server be reached over IPv6 as well, for as long as this lives. Where.
+async fn reached_over_ipv6(server: SocketAddr) -> Result<(SocketAddr, JoinSet<()>)> {
+    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            connections.spawn(async move {
+                if let Ok(mut server) = tokio::net::TcpStream::connect(server).await {
+                    // However it ends, both sides see it.
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+    Ok((address, tasks))
+}
+
+#[tokio::test]
+async fn where_there_is_only_ipv6_an_agent_reaches_its_api_server() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.install().await?;
+    let path = cluster.kubeconfig_for(&cluster.agent_token("north").await?)?;
+    let mut kubeconfig: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let server = &mut kubeconfig["clusters"][0]["cluster"]["server"];
+    let address = server
+        .as_str()
+        .context("no address")?
+        .trim_start_matches("https://");
+    let (address, _proxy) = reached_over_ipv6(address.parse()?).await?;
+    *server = format!("https://{address}").into();
+    std::fs::write(&path, kubeconfig.to_string())?;
+    let root = cluster.directory().join("seccomp");
+    std::fs::create_dir(&root)?;
+    let command = Command::new(env!("CARGO_BIN_EXE_callgate"));
+    let mut agent = cluster.start_agent_with(command, "north", &path, &root, "1s")?;
+    agent.ready().await?;
+    agent.terminate().await
 }
 
 /// A process and its descendants.
