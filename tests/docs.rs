@@ -1,4 +1,5 @@
-//! What README.md and docs/ tell people to type: run, in the order of the page, and compared with what the page shows.
+//! What README.md, docs/ and the chart's README.md tell people to type: run, in the order of the page, and compared with
+//! what the page shows.
 //!
 //! - ```` ```sh ```` is a script: it must end with 0.
 //! - ```` ```console ```` has commands after `$ ` (and `> ` where they go on), each with what it prints, if that is shown.
@@ -49,6 +50,7 @@ pages! {
     the_page_on_troubleshooting_shows_what_happens: "docs/troubleshooting.md",
     the_page_on_upgrading_shows_what_happens: "docs/upgrade.md",
     what_runbooks_ask_is_answered: "docs/runbooks",
+    the_readme_of_the_chart_shows_what_happens: "charts/callgate/README.md",
 }
 
 /// Runs a page, or those of a directory one after the other, to the end, and tells everything that is not as it says.
@@ -105,10 +107,10 @@ fn pages_of(path: &str) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// README.md and every page below docs/.
+/// README.md, that of the chart, and every page below docs/.
 fn all_pages() -> Result<BTreeSet<String>> {
     let mut pages = pages_of("docs")?;
-    pages.insert("README.md".to_owned());
+    pages.extend(["README.md", "charts/callgate/README.md"].map(str::to_owned));
     Ok(pages)
 }
 
