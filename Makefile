@@ -118,11 +118,16 @@ crds: packages ## Write crds/ anew from the types
 	cargo run --locked --bin callgate -- crds --dir crds
 
 .PHONY: manifests
-manifests: crds helm chart-tools ## Write deploy/callgate.yaml and the chart's README anew, with crds/ in both
+manifests: crds helm chart-tools ## Write deploy/ and the chart's README anew from the chart, with crds/ in it
 	cp crds/*.yaml charts/callgate/files/crds/
 	{ echo '# What charts/callgate renders with its defaults. Written by `make manifests`.'; \
 	  $(HELM) template callgate charts/callgate --namespace callgate; } > deploy/callgate.yaml.new
 	mv deploy/callgate.yaml.new deploy/callgate.yaml
+	{ echo '# What charts/callgate renders for monitoring. Written by `make manifests`.'; \
+	  $(HELM) template callgate charts/callgate --namespace callgate --show-only templates/monitoring.yaml --set \
+	    monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true; \
+	} > deploy/monitoring/monitoring.yaml.new
+	mv deploy/monitoring/monitoring.yaml.new deploy/monitoring/monitoring.yaml
 	$(HELM_DOCS) --chart-search-root charts --sort-values-order file
 
 .PHONY: findings

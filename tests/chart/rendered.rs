@@ -12,11 +12,12 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(harness::repository().join(path)).with_context(|| path.to_owned())
 }
 
-#[test]
-fn the_manifests_for_kubectl_are_what_the_chart_renders() -> Result<()> {
+/// Asserts that a file of `deploy/` is what the chart renders, below a first line of its own.
+fn assert_is_rendered(file: &str, arguments: &[&str]) -> Result<()> {
     let home = tempfile::tempdir()?;
     let rendered = Command::new(harness::helm()?)
         .args(["template", "callgate", &chart()?, "--namespace", "callgate"])
+        .args(arguments)
         .env_clear()
         .env("HOME", home.path())
         .output()?;
@@ -25,13 +26,27 @@ fn the_manifests_for_kubectl_are_what_the_chart_renders() -> Result<()> {
         "{}",
         String::from_utf8_lossy(&rendered.stderr)
     );
-    let manifests = read("deploy/callgate.yaml")?;
+    let manifests = read(file)?;
     let (_, written) = manifests.split_once('\n').context("it is empty")?;
     assert!(
         written == String::from_utf8(rendered.stdout)?,
-        "deploy/callgate.yaml is not what charts/callgate renders: run make manifests"
+        "{file} is not what charts/callgate renders: run make manifests"
     );
     Ok(())
+}
+
+#[test]
+fn the_manifests_for_kubectl_are_what_the_chart_renders() -> Result<()> {
+    assert_is_rendered("deploy/callgate.yaml", &[])?;
+    assert_is_rendered(
+        "deploy/monitoring/monitoring.yaml",
+        &[
+            "--show-only=templates/monitoring.yaml",
+            "--set=monitoring.podMonitor.enabled=true",
+            "--set=monitoring.prometheusRule.enabled=true",
+            "--set=monitoring.dashboard.enabled=true",
+        ],
+    )
 }
 
 #[test]
