@@ -144,6 +144,27 @@ async fn nobody_has_a_right_beside_those_of_the_chart_and_those_that_all_have() 
     Ok(())
 }
 
+#[tokio::test]
+async fn viewers_read_and_editors_also_write_profiles() -> Result<()> {
+    let admin = cluster().await?.admin().await?;
+    let rights = |verbs: &str, resource: &str| -> Vec<String> {
+        let verbs = verbs.split(' ');
+        verbs
+            .map(|verb| format!("{verb} {resource}.callgate.dev"))
+            .collect()
+    };
+    let read = "get list watch";
+    let write = "create delete deletecollection patch update";
+    let viewer = [rights(read, "seccompnodes"), rights(read, "seccompprofiles")].concat();
+    let editor = [&viewer[..], &rights(write, "seccompprofiles")].concat();
+    for (person, expected) in [("viewer", viewer), ("editor", editor)] {
+        let granted = granted(&admin, TEAM, person).await?;
+        let granted: BTreeSet<_> = granted.iter().map(ToString::to_string).collect();
+        assert_eq!(granted, BTreeSet::from_iter(expected), "{person}");
+    }
+    Ok(())
+}
+
 /// Something to try.
 struct Attempt {
     /// The verb, the resource and the namespace, as they are compared.
