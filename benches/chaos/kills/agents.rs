@@ -1,0 +1,162 @@
+//! Agents on a real API server, killed while they carry out a change.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use callgate::api::SeccompProfile;
+use harness::{Cluster, Program, eventually};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use serde_json::json;
+
+use crate::callgate;
+use crate::install::Change;
+use crate::report::Outcome;
+use crate::trace::traced;
+use crate::tree::Tree;
+use crate::versions::{self, Versions};
+
+const NODE: &str = "node-1";
+/// Files go as soon as they are not wanted.
+const GRACE: &str = "0s";
+/// Calls of the store's alone. An agent's blocking threads share its work, and each counts for itself.
+const CALLS: [&str; 5] = ["openat2", "fchmod", "fsync", "renameat", "unlinkat"];
+/// How long an agent may have done nothing before it is killed, since the chosen call does not come.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
+    if kills == 0 {
+        return Ok(());
+    }
+    let cluster = Cluster::start().await?;
+    cluster.install().await?;
+    for namespace in ["shop", "bank", "x"] {
+        cluster.namespace(namespace).await?;
+    }
+    let root = cluster.directory().join("seccomp");
+    std::fs::create_dir(&root)?;
+    let token = cluster.agent_token(NODE).await?;
+    let kubeconfig = cluster.kubeconfig_for(&token)?;
+    let log = cluster.directory().join("strace.log");
+    let client = cluster.admin().await?;
+
+    let mut installed = Versions::new();
+    for number in 0..kills {
+        let change = Change::random(&installed, random);
+        // Half of the changes are there when the agent starts, and half come while it runs.
+        let is_running = random.bool();
+        let at_call = random.u8(..3) > 0;
+        let kill = random.choice(CALLS).map(|call| (call, random.usize(..10)));
+        let command = if at_call {
+            traced(callgate(), &log, kill)
+        } else {
+            std::process::Command::new(callgate())
+        };
+        if !is_running {
+            apply(&client, &change).await?;
+        }
+        let mut agent = cluster.start_agent_with(command, NODE, &kubeconfig, &root, GRACE)?;
+        if is_running {
+            wait(&mut agent, Duration::from_secs(20), |agent| {
+                agent.get("/readyz").is_ok()
+            })
+            .await;
+            apply(&client, &change).await?;
+        }
+        let when;
+        if at_call {
+            let settled = || Ok::<_, anyhow::Error>(Tree::read(&root)?.unsettled(&change.after)?.is_empty());
+            let mut idle = std::time::Instant::now();
+            let died = wait(&mut agent, Duration::from_secs(20), |_| {
+                if !settled().unwrap_or(false) {
+                    idle = std::time::Instant::now();
+                }
+                idle.elapsed() > PATIENCE
+            })
+            .await;
+            let counted = if died {
+                "kills of agents at a chosen call"
+            } else {
+                "kills of agents that had done everything"
+            };
+            outcome.count(counted, 1);
+            when = format!("agent, {change:?}, killed before {kill:?}");
+        } else {
+            let after = Duration::from_micros(random.u64(..400_000));
+            tokio::time::sleep(after).await;
+            outcome.count("kills of agents at a random time", 1);
+            when = format!("agent, {change:?}, killed after {after:?}");
+        }
+        drop(agent); // which kills it
+        outcome.violations(&when, Tree::read(&root)?.torn(&change.before, &change.after)?);
+
+        let mut agent = cluster.start_agent(callgate(), NODE, &root, GRACE).await?;
+        agent.ready().await.context("the next start of the agent")?;
+        let settled = eventually("the next agent to mend everything", async || {
+            let found = Tree::read(&root)?.unsettled(&change.after)?;
+            anyhow::ensure!(found.is_empty(), "{found:?}");
+            Ok(())
+        })
+        .await;
+        if let Err(error) = settled {
+            outcome.violations(&when, [format!("{error:#}")]);
+            // The next round begins with what is there.
+            return Ok(());
+        }
+        installed = change.after;
+        outcome.progress((number + 1).into(), kills.into());
+    }
+    Ok(())
+}
+
+/// Waits until the process has ended, or this is so, or the time is over. Whether it has ended.
+async fn wait(agent: &mut Program, time: Duration, mut until: impl FnMut(&mut Program) -> bool) -> bool {
+    let deadline = std::time::Instant::now() + time;
+    loop {
+        if agent.process().running().is_err() {
+            return true;
+        }
+        if until(agent) || std::time::Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Makes the API server's profiles those after the change.
+async fn apply(client: &kube::Client, change: &Change) -> Result<()> {
+    let api = |name: &str| -> Result<(Api<DynamicObject>, String)> {
+        let (namespace, name) = name.split_once('/').context("a name without namespace")?;
+        let resource = ApiResource::erase::<SeccompProfile>(&());
+        Ok((
+            Api::namespaced_with(client.clone(), namespace, &resource),
+            name.to_owned(),
+        ))
+    };
+    for (profile, version) in &change.after {
+        if change.before.get(profile) == Some(version) {
+            continue;
+        }
+        let (api, name) = api(profile)?;
+        let object = json!({
+            "apiVersion": "callgate.dev/v1alpha1",
+            "kind": "SeccompProfile",
+            "metadata": { "name": name },
+            "spec": versions::spec(*version)?,
+        });
+        api.patch(
+            &name,
+            &PatchParams::apply("chaos").force(),
+            &Patch::Apply(&object),
+        )
+        .await?;
+    }
+    for profile in change
+        .before
+        .keys()
+        .filter(|name| !change.after.contains_key(*name))
+    {
+        let (api, name) = api(profile)?;
+        api.delete(&name, &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
