@@ -51,7 +51,7 @@ pub(crate) async fn run(nodes: u8, time: Duration, random: &mut fastrand::Rng) -
     let mut told = 0;
     while started.elapsed() < time {
         churn.step(random, &mut outcome).await?;
-        if random.u8(..100) == 0 {
+        if random.u8(..50) == 0 {
             let agent = random.usize(..bed.agents.len());
             bed.restart(agent, &mut outcome)?;
         }

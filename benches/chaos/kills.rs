@@ -14,7 +14,7 @@ use crate::callgate;
 use crate::install::{Change, Workplace, install, installing};
 use crate::report::Outcome;
 use crate::trace::{self, traced};
-use crate::tree::Tree;
+use crate::tree::{Tree, forgotten};
 use crate::versions::Versions;
 
 /// One in so many kills is of an agent; of the others, one in so many comes at a random time.
@@ -147,6 +147,9 @@ impl<'a> Scene<'a> {
     fn look(&self, root: &Path, when: &str, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
         let Change { before, after } = &self.change;
         outcome.violations(when, Tree::read(root)?.torn(before, after)?);
+        // What the next start begins with, before it knows what is wanted.
+        let copy = self.workplace.copy(root, "copy")?;
+        outcome.violations(when, forgotten(&copy, before, after)?);
         let (folder, wanted): (PathBuf, &Versions) = if !before.is_empty() && random.u8(..4) == 0 {
             (self.workplace.folder("back", before)?, before)
         } else {

@@ -10,15 +10,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use callgate::profile::{Digest, ProfileName};
-use callgate::store::{Owner, Store};
 
 use self::disk::{Disk, Loss};
 use crate::callgate;
 use crate::install::{Change, Workplace, install};
 use crate::report::Outcome;
 use crate::trace::{self, Call, traced};
-use crate::tree::Tree;
+use crate::tree::{Tree, forgotten};
 use crate::versions;
 
 /// Random losses after each call, beside those that are tried always.
@@ -103,7 +101,7 @@ impl Scene<'_> {
         }
         let root = self.workplace.fresh("left")?;
         left.write(&root)?;
-        outcome.violations(when, self.forgotten(&root)?);
+        outcome.violations(when, forgotten(&root, before, after)?);
         outcome.count("… of which the store was opened", 1);
         if !number.is_multiple_of(OPENED * INSTALLED) {
             return Ok(());
@@ -143,34 +141,6 @@ impl Scene<'_> {
                 found.push(format!("it said \"{what} {name}\", and that is lost"));
             }
         }
-        Ok(found)
-    }
-
-    /// What the store does not know again.
-    fn forgotten(&self, root: &Path) -> Result<Vec<String>> {
-        let Change { before, after } = &self.change;
-        let mut store = match Store::open(root, Some(&Owner::Install)) {
-            Ok(store) => store,
-            Err(error) => return Ok(vec![format!("the store does not open: {error}")]),
-        };
-        let repaired = store.repair()?;
-        let mut found: Vec<String> = repaired.failed.iter().map(ToString::to_string).collect();
-        for (name, old) in before {
-            let Some(new) = after.get(name) else { continue };
-            let live = store
-                .live()
-                .get(&name.parse::<ProfileName>()?)
-                .map(|live| live.file.digest);
-            let known = [
-                Digest::of(&versions::bytes(*old)?),
-                Digest::of(&versions::bytes(*new)?),
-            ];
-            if !live.is_some_and(|live| known.contains(&live)) {
-                found.push(format!("the store has forgotten {name}: {repaired:?}"));
-            }
-        }
-        drop(store);
-        found.extend(Tree::read(root)?.leftovers());
         Ok(found)
     }
 }

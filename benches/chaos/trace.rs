@@ -152,7 +152,9 @@ impl Call {
             "flock" => "lock",
             name => name,
         };
-        let within = path.strip_prefix(root.join("callgate")).unwrap_or(Path::new(""));
+        let within = path
+            .strip_prefix(root.join("callgate"))
+            .unwrap_or_else(|_| Path::new(""));
         let place = match within.components().next() {
             None => "callgate",
             Some(first) if first.as_os_str() == ".callgate" => "callgate/.callgate",

@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use callgate::profile::Digest;
+use callgate::profile::{Digest, ProfileName};
+use callgate::store::{Owner, Store};
 use serde_json::Value;
 
 use crate::versions::{self, Versions};
@@ -59,10 +60,10 @@ impl Tree {
         let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
         match &parts[..] {
             [directory, file] if directory == ".callgate" && file == "owner.json" => {
-                self.marker = Some(bytes)
+                self.marker = Some(bytes);
             }
             [directory, file] if directory == ".callgate" && file == "record.json" => {
-                self.record = Some(bytes)
+                self.record = Some(bytes);
             }
             [namespace, file] if namespace != ".callgate" && file.ends_with(".json") => {
                 let name = file.trim_end_matches(".json");
@@ -152,6 +153,34 @@ impl Tree {
         }
         Ok(found)
     }
+}
+
+/// What the store does not know again of a root that a change from `before` to `after` was interrupted on; and what it
+/// leaves there that is neither. It mends that root.
+pub(crate) fn forgotten(root: &Path, before: &Versions, after: &Versions) -> Result<Vec<String>> {
+    let mut store = match Store::open(root, Some(&Owner::Install)) {
+        Ok(store) => store,
+        Err(error) => return Ok(vec![format!("the store does not open: {error}")]),
+    };
+    let repaired = store.repair()?;
+    let mut found: Vec<String> = repaired.failed.iter().map(ToString::to_string).collect();
+    for (name, old) in before {
+        let Some(new) = after.get(name) else { continue };
+        let live = store
+            .live()
+            .get(&name.parse::<ProfileName>()?)
+            .map(|live| live.file.digest);
+        let known = [
+            Digest::of(&versions::bytes(*old)?),
+            Digest::of(&versions::bytes(*new)?),
+        ];
+        if !live.is_some_and(|live| known.contains(&live)) {
+            found.push(format!("the store has forgotten {name}: {repaired:?}"));
+        }
+    }
+    drop(store);
+    found.extend(Tree::read(root)?.leftovers());
+    Ok(found)
 }
 
 /// The names in a directory, sorted; `None` if there is none.

@@ -24,8 +24,10 @@ const LABEL: &str = "zone";
 const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Pods at once, at most.
 const PODS: usize = 30;
-/// A profile for each node that a pod uses from before the faults until after them.
+/// The namespace of profiles that are good once and never again: one for each node, which a pod uses from before the faults
+/// until after them and which is deleted meanwhile; and one for all, which is broken meanwhile. Also that of all pods.
 const KEPT: &str = "kept";
+const BROKEN: &str = "kept/broken";
 
 /// What was done, as far as the API server does not know it.
 pub(super) struct Churn {
@@ -58,8 +60,12 @@ impl Churn {
             pods: Vec::new(),
             number: 0,
         };
+        churn.apply(BROKEN, Kind::Good(0), None).await?;
         for number in 0..nodes {
             let node = node(number);
+            churn
+                .kept
+                .insert((node.clone(), BROKEN.to_owned()), model::digest(Kind::Good(0))?);
             let name = format!("{KEPT}/{node}");
             churn.apply(&name, Kind::Good(number.into()), None).await?;
             churn.run(&format!("kept-{node}"), &node, &name).await?;
@@ -90,15 +96,17 @@ impl Churn {
                 } else {
                     Kind::Listening(self.number)
                 };
+                if random.u8(..10) == 0 {
+                    self.apply(BROKEN, kind, None).await?;
+                }
                 self.apply(&name, kind, zone).await?;
                 "profiles broken"
             }
             50..65 => {
                 // What nobody used for long goes as well: the pods that hold it are still there.
                 let kept = self.kept.keys().nth(random.usize(..self.kept.len()));
-                let name = kept
-                    .filter(|_| random.u8(..10) == 0)
-                    .map_or(&name, |(_, name)| name);
+                let kept = kept.filter(|(_, name)| name != BROKEN && random.u8(..10) == 0);
+                let name = kept.map_or(&name, |(_, name)| name);
                 self.delete(name).await?;
                 "profiles deleted, if they were there"
             }

@@ -199,23 +199,20 @@ fn disk_of(
         None | Some(_) => kept.get(&(node.to_owned(), name.to_owned())).copied().map(Some),
     };
     let is = disk.get(name);
-    match must_be {
-        Some(must_be) => {
-            found.fixed += 1;
-            if is != must_be.as_ref() {
-                found.wrong.push(format!(
-                    "{node}: {name} is {is:?} on disk, and must be {must_be:?} ({kind:?}, in use: {is_used})"
-                ));
-            }
+    if let Some(must_be) = must_be {
+        found.fixed += 1;
+        if is != must_be.as_ref() {
+            found.wrong.push(format!(
+                "{node}: {name} is {is:?} on disk, and must be {must_be:?} ({kind:?}, in use: {is_used})"
+            ));
         }
-        None => {
-            found.free += 1;
-            let is_good = |digest: &Digest| history.get(name).is_some_and(|good| good.contains(digest));
-            if is.is_some_and(|is| !is_good(is)) {
-                found
-                    .wrong
-                    .push(format!("{node}: {name} is {is:?}, none of its good versions"));
-            }
+    } else {
+        found.free += 1;
+        let is_good = |digest: &Digest| history.get(name).is_some_and(|good| good.contains(digest));
+        if is.is_some_and(|is| !is_good(is)) {
+            found
+                .wrong
+                .push(format!("{node}: {name} is {is:?}, none of its good versions"));
         }
     }
     Ok(())

@@ -45,7 +45,7 @@ pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
         // Half of the changes are there when the agent starts, and half come while it runs.
         let is_running = random.bool();
         let at_call = random.u8(..3) > 0;
-        let kill = random.choice(CALLS).map(|call| (call, random.usize(..10)));
+        let kill = random.choice(CALLS).map(|call| (call, random.usize(..6)));
         let command = if at_call {
             traced(callgate(), &log, kill)
         } else {
