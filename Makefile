@@ -32,6 +32,10 @@ IMAGE_ARCH ?= $(shell dpkg --print-architecture)
 CROSS_arm64 := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 CROSS_amd64 := gcc-x86-64-linux-gnu libc6-dev-amd64-cross
 
+# For `make chaos`: the seed of an earlier run, and other sizes (`make chaos CHAOS=--help`).
+SEED ?=
+CHAOS ?=
+
 # Builds as the user that calls, and runs what it built as root.
 AS_ROOT := cargo --config 'target."cfg(unix)".runner="$(CURDIR)/tests/as-root"'
 
@@ -98,6 +102,11 @@ fuzz: packages $(CARGO_FUZZ) ## Feed made-up bytes to all that reads foreign one
 bench: packages kubernetes ## Measure against the budgets, and print a table
 	cargo build --locked --release --bin callgate
 	cargo bench --locked --bench latency
+
+# Not optimised, with the checks of debug builds, and nothing to build after `make test`.
+.PHONY: chaos
+chaos: root packages kubernetes ## Kill, cut the power and break the API server by the thousand: SEED=N, CHAOS="--kills 100"
+	$(AS_ROOT) bench --locked --profile dev --bench chaos -- $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 .PHONY: measure
 measure: root packages runtimes ## Measure what container runtimes do and need, and write docs/runtimes.md
