@@ -314,6 +314,10 @@ impl Store {
                     self.saved = None;
                 }
                 Some(file) => {
+                    if file.digest != entry.digest {
+                        // Whoever puts the other one there later is not to be vouched for.
+                        self.saved = None;
+                    }
                     let map = match self.proofs.get(&file.digest) {
                         Some(_) => &mut self.live,
                         None => &mut self.unproven,

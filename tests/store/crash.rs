@@ -23,6 +23,20 @@ fn after_a_crash_before_the_rename_the_old_file_is_live() {
 }
 
 #[test]
+fn what_a_crash_kept_from_being_written_is_vouched_for_no_longer_after_the_next_repair() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    write(&mut store, "a/x", "two");
+    drop(store);
+    // The record speaks of "two" already.
+    fs::write(node.path("a/x.json"), "one").unwrap();
+    node.open().repair().unwrap();
+    assert!(is_live(&node.open(), "a/x", "one"));
+    fs::write(node.path("a/x.json"), "two").unwrap();
+    assert!(!node.open().live().contains_key(&name("a/x")));
+}
+
+#[test]
 fn after_a_crash_in_the_first_write_of_a_profile_it_is_not_live() {
     let node = Node::new();
     drop(node.with_two());
