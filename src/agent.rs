@@ -1,22 +1,25 @@
 //! One node: what the API server says, proven, on its disk, and reported.
 //!
 //! ```text
-//!  watch ──► catalogue, usage ──► plan ──► proof ──► catalogue
-//!                                  │
-//!                                  └─────► disk ───► report ──► outbox
+//!  watch ──► state (pure: catalogue, usage, plan, report, draft)
+//!              │ ▲           │ ▲             │ ▲
+//!              ▼ │           ▼ │             ▼ │
+//!             proof          disk           outbox
 //! ```
 //!
-//! Decisions are pure (`plan`, `usage`, `report`, `listing`); the rest is a thin shell around watches, `proof` and `store`.
+//! Decisions are pure (`state` and what it is made of); the rest is a thin shell around watches, `proof` and `store`.
 //! One loop (`sync`) owns all state. It needs no controller, and goes on without the API server.
 
 mod backoff;
 mod catalogue;
 mod disk;
+mod draft;
 mod listing;
 mod metrics;
 mod outbox;
 mod plan;
 mod report;
+mod state;
 mod sync;
 mod usage;
 mod watch;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::plan::{Attempt, Desired, Failed, Labels, Refusal, State};
 use crate::profile::{Canonical, Code, Digest, Finding, InvalidName, ProfileName};
-use crate::proof::{Prover, Read, Refused, RefusedBy, Verdict};
+use crate::proof::{Read, Refused, RefusedBy, Verdict};
 
 /// How long to wait after the first verdict Unknown; doubled after each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ pub(super) fn key(namespace: &str, name: &str) -> String {
 
 impl Catalogue {
     /// Takes an object in. One that was here before in this version changes nothing.
-    pub(super) fn set(&mut self, object: Object, prover: &Prover) {
+    pub(super) fn set(&mut self, object: Object, read: impl FnOnce(&Value) -> Result<Read, Refused>) {
         let Object {
             namespace,
             name,
@@ -108,7 +108,7 @@ impl Catalogue {
         {
             return;
         }
-        let profile = match prover.read(&spec) {
+        let profile = match read(&spec) {
             Ok(read) => Profile {
                 version,
                 selector: Some(read.spec.node_selector.clone()),

@@ -5,8 +5,8 @@
 //! cannot say which cluster this is, its marker is believed, so that files are kept through an outage.
 
 mod drift;
-mod retries;
-mod trouble;
+pub(super) mod retries;
+pub(super) mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 
 use super::Metrics;
 use super::backoff::Backoff;
-use super::plan::{Held, Live};
+use super::plan::Live;
 use super::report::Aspect;
+use super::state::{FileChange, OnDisk};
 use crate::api::ConditionStatus;
 use crate::profile::{Canonical, Digest, ProfileName};
 use crate::store::{Bounds, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
 use drift::Drift;
 use retries::Retries;
-pub(super) use trouble::REASONS;
-use trouble::{Trouble, reason};
+use trouble::{Trouble, reason, writable};
 
 /// How soon after a change by others the directory is looked at: a burst is one look.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -33,21 +33,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// How many changes are made in one go, so that the loop turns in between.
 const BATCH: usize = 32;
-
-/// What to do to a file.
-#[derive(Debug)]
-pub(super) enum Change {
-    Write(ProfileName, Canonical),
-    Remove(ProfileName),
-}
-
-impl Change {
-    fn name(&self) -> &ProfileName {
-        match self {
-            Self::Write(name, _) | Self::Remove(name) => name,
-        }
-    }
-}
 
 /// The node's directory and all that is known about its state.
 #[derive(Debug)]
@@ -231,14 +216,15 @@ impl Disk {
         self.store.is_some() && self.claimed
     }
 
-    /// Whether it is open, be it ours or not.
-    pub(super) fn is_open(&self) -> bool {
-        self.store.is_some()
-    }
-
-    /// The files that it did not take, and why.
-    pub(super) fn held(&self) -> BTreeMap<&ProfileName, &Held> {
-        self.retries.held()
+    /// As a plan sees it.
+    pub(super) fn seen(&self) -> OnDisk<'_> {
+        OnDisk {
+            is_open: self.store.is_some(),
+            is_ours: self.is_ours(),
+            live: self.live(),
+            unproven: self.unproven(),
+            held: self.retries.held(),
+        }
     }
 
     /// Whether a change of this file is to be tried now.
@@ -248,13 +234,8 @@ impl Disk {
 
     /// Makes the changes that are due, the first of them if there are many. One that fails holds up no other.
     /// Whether any was tried.
-    pub(super) async fn change(&mut self, wanted: Vec<Change>) -> Result<bool, StoreError> {
-        self.retries.retain(&wanted.iter().map(Change::name).collect());
-        let mut changes = wanted;
-        changes.retain(|change| self.is_due(change.name()));
-        // Those that never failed go first, so that no number of others can keep them waiting.
-        changes.sort_by_key(|change| self.retries.has(change.name()));
-        changes.truncate(BATCH);
+    pub(super) async fn change(&mut self, wanted: Vec<FileChange>) -> Result<bool, StoreError> {
+        let changes = self.retries.due(wanted, Instant::now());
         if changes.is_empty() {
             return Ok(false);
         }
@@ -262,8 +243,8 @@ impl Disk {
         let outcomes = self.with(move |store| {
             let change = |change| {
                 let outcome = match &change {
-                    Change::Write(name, file) => store.write(name, file, &proof),
-                    Change::Remove(name) => store.remove(name),
+                    FileChange::Write(name, file) => store.write(name, file, &proof),
+                    FileChange::Remove(name) => store.remove(name),
                 };
                 (change, outcome)
             };
@@ -279,14 +260,14 @@ impl Disk {
         Ok(true)
     }
 
-    fn changed_file(&mut self, change: &Change) {
+    fn changed_file(&mut self, change: &FileChange) {
         self.retries.succeeded(change.name());
         match change {
-            Change::Write(name, file) => {
+            FileChange::Write(name, file) => {
                 tracing::info!(profile = %name, digest = %file.digest, "profile installed");
                 self.metrics.written();
             }
-            Change::Remove(name) => {
+            FileChange::Remove(name) => {
                 tracing::info!(profile = %name, "profile removed: it is no longer for this node, and no pod uses it");
                 self.metrics.removed();
             }
@@ -302,8 +283,7 @@ impl Disk {
         }
     }
 
-    /// What is on disk, as a plan sees it.
-    pub(super) fn live(&self) -> BTreeMap<&ProfileName, Live> {
+    fn live(&self) -> BTreeMap<&ProfileName, Live> {
         self.installed()
             .map(|(name, installed)| {
                 let digest = installed.file.digest;
@@ -321,7 +301,7 @@ impl Disk {
     }
 
     /// The files on disk that lost their record.
-    pub(super) fn unproven(&self) -> BTreeSet<&ProfileName> {
+    fn unproven(&self) -> BTreeSet<&ProfileName> {
         self.store
             .iter()
             .flat_map(|store| store.unproven().keys())
@@ -346,19 +326,7 @@ impl Disk {
     /// Whether the store takes writes.
     pub(super) fn writable(&self) -> Aspect {
         let of_changes = || self.retries.of_the_node().cloned().map(Trouble::Whole);
-        match self.trouble.clone().or_else(of_changes) {
-            Some(trouble) => trouble.writable(),
-            None if self.is_ours() => Aspect {
-                status: ConditionStatus::True,
-                reason: "Writable",
-                message: "The node's directory takes files.".to_owned(),
-            },
-            None => Aspect {
-                status: ConditionStatus::Unknown,
-                reason: "NotOpen",
-                message: "The node's directory waits to be opened.".to_owned(),
-            },
-        }
+        writable(self.trouble.clone().or_else(of_changes).as_ref(), self.is_ours())
     }
 
     /// Whether changes by others are noticed at once.
@@ -484,7 +452,7 @@ mod tests {
             let mut disk = Disk::new(node.path().to_owned(), None, POLL, proof, metrics);
             disk.tend().await.unwrap();
             disk.tend().await.unwrap();
-            assert!(disk.is_open() && stray.exists());
+            assert!(disk.seen().is_open && stray.exists());
             if answered {
                 disk.belongs_to("ours".to_owned());
             } else {

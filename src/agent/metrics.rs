@@ -166,7 +166,7 @@ impl Metrics {
         for verdict in ["valid", "invalid", "unknown"] {
             drop(self.proofs.get_or_create(&ByVerdict { verdict }));
         }
-        for reason in disk::REASONS {
+        for reason in disk::trouble::REASONS {
             drop(self.store_errors.get_or_create(&ByReason { reason }));
         }
         for result in ["ok", "error"] {

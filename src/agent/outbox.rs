@@ -1,17 +1,15 @@
-//! When to write the report, and whether: one write per settled burst, none for what the API server holds
-//! already, and the newest state sooner or later whatever happens.
+//! The report on its way to the API server. A thin shell; what to write, and when, [`Draft`](super::draft::Draft) says.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use tokio::task::JoinSet;
 
 use super::Metrics;
-use super::backoff::Backoff;
-use super::report::{self, Facts};
-use super::watch::Change;
-use crate::api::{SeccompNode, now_in_seconds};
+use super::draft::Unsent;
+use super::report;
+use crate::api::SeccompNode;
 use crate::text::chain;
 
 /// Who writes, for server-side apply.
@@ -19,60 +17,21 @@ const MANAGER: &str = "callgate-agent";
 /// What the API server says where its definition is older than this agent and lacks a field of the report.
 /// Source: `ValidationError` of `sigs.k8s.io/structured-merge-diff`, `typed/validate.go`
 const UNDECLARED: &str = "field not declared in schema";
-/// How long a change waits for others when no work is under way.
-const SETTLED: Duration = Duration::from_millis(20);
-/// How long while there is.
-const UNSETTLED: Duration = Duration::from_millis(250);
-/// How long after the start of one write the next may start.
-const SPACING: Duration = Duration::from_millis(200);
 /// How long a write may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How soon a failed write is tried again.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// At the latest, where the API server was not reached.
-const LAST_RETRY: Duration = Duration::from_secs(2);
-/// At the latest, where it was reached and said no.
-const LAST_RETRY_REFUSED: Duration = Duration::from_secs(30);
 
-/// The report on its way.
+/// Writes of the report, one at a time.
 #[derive(Debug)]
 pub(super) struct Outbox {
     api: Api<SeccompNode>,
     node: String,
     metrics: Metrics,
-    /// The uid of the Node object, while there is one: without it there is no owner.
-    node_uid: Option<String>,
-    /// What the API server holds, once that was seen.
-    held: Held,
-    /// What was written last, and as which resourceVersion: not to be written again while that stands, even if
-    /// the API server made something else of it.
-    written: Option<(SeccompNode, Option<String>)>,
-    /// Whether that was all of the report.
+    /// Whether what was written last was all of the report.
     is_whole: bool,
-    /// Since when what it holds is not what is so.
-    stale: Option<Instant>,
-    due: Option<Instant>,
-    started: Option<Instant>,
-    failures: Failures,
+    /// Which failure is in the log.
+    told: Option<String>,
     /// At most one.
     sending: JoinSet<Sent>,
-}
-
-#[derive(Debug)]
-enum Held {
-    NotSeen,
-    Nothing,
-    Report(Box<SeccompNode>),
-    /// An object that no agent would write.
-    Unreadable,
-}
-
-#[derive(Debug)]
-struct Failures {
-    unreached: Backoff,
-    refused: Backoff,
-    again: Option<Instant>,
-    told: Option<String>,
 }
 
 type Sent = (SeccompNode, Result<Written, Unsent>);
@@ -85,113 +44,20 @@ struct Written {
     is_whole: bool,
 }
 
-#[derive(Debug)]
-enum Unsent {
-    /// The API server's answer.
-    Refused(String),
-    Unreached(String),
-}
-
 impl Outbox {
     pub(super) fn new(client: kube::Client, node: String, metrics: Metrics) -> Self {
         Self {
             api: Api::all(client),
             node,
             metrics,
-            node_uid: None,
-            held: Held::NotSeen,
-            written: None,
             is_whole: true,
-            stale: None,
-            due: None,
-            started: None,
-            failures: Failures {
-                unreached: Backoff::new(FIRST_RETRY, LAST_RETRY),
-                refused: Backoff::new(FIRST_RETRY, LAST_RETRY_REFUSED),
-                again: None,
-                told: None,
-            },
+            told: None,
             sending: JoinSet::new(),
         }
     }
 
-    /// The Node object has this uid, or is gone.
-    pub(super) fn node_is(&mut self, uid: Option<String>) {
-        self.node_uid = uid;
-    }
-
-    /// What the API server holds.
-    pub(super) fn see(&mut self, change: Change<(), Option<Box<SeccompNode>>>) {
-        match change {
-            // A list follows; if it names no report, there is none.
-            Change::Begin => self.held = Held::NotSeen,
-            Change::Set((), Some(report)) => self.hold(report),
-            Change::Set((), None) => self.held = Held::Unreadable,
-            Change::Unset(()) => self.held = Held::Nothing,
-            Change::End if matches!(self.held, Held::NotSeen) => self.held = Held::Nothing,
-            Change::End => {}
-        }
-    }
-
-    /// Holds a report unless it is older than the one already held: the watch comes after the answer to a write.
-    fn hold(&mut self, report: Box<SeccompNode>) {
-        let number = |report: &SeccompNode| report.metadata.resource_version.as_ref()?.parse::<u128>().ok();
-        if let Held::Report(held) = &self.held
-            && held.metadata.uid == report.metadata.uid
-            && let (Some(old), Some(new)) = (number(held), number(&report))
-            && new < old
-        {
-            return;
-        }
-        self.held = Held::Report(report);
-    }
-
-    /// This is so now. Written now, or at [`Outbox::wake`], or not at all.
-    pub(super) fn report(&mut self, facts: Facts<'_>, unsettled: bool, now: Instant) {
-        self.due = None;
-        let Some(uid) = &self.node_uid else { return };
-        let before = match &self.held {
-            Held::NotSeen => return,
-            Held::Nothing | Held::Unreadable => None,
-            Held::Report(held) => Some(&**held),
-        };
-        let time = now_in_seconds();
-        let report = report::report(facts, before.map(|held| &held.spec), &time);
-        let object = report::object(&self.node, uid, report);
-        let stands = |held: &SeccompNode| {
-            self.written.as_ref().is_some_and(|(written, version)| {
-                *version == held.metadata.resource_version && report::is_held(written, &object)
-            })
-        };
-        if before.is_some_and(|held| report::is_held(held, &object) || stands(held)) {
-            self.stale = None;
-            return;
-        }
-        let stale = *self.stale.get_or_insert(now);
-        let settled = stale + if unsettled { UNSETTLED } else { SETTLED };
-        let spaced = self.started.map(|started| started + SPACING);
-        let due = [Some(settled), spaced, self.failures.again]
-            .into_iter()
-            .flatten()
-            .max()
-            .unwrap_or(settled);
-        if !self.sending.is_empty() {
-            // The end of that write makes the next turn.
-        } else if due <= now {
-            self.send(object, now);
-        } else {
-            self.due = Some(due);
-        }
-    }
-
-    /// When a report is due.
-    pub(super) fn wake(&self) -> Option<Instant> {
-        self.due
-    }
-
-    fn send(&mut self, object: SeccompNode, now: Instant) {
-        self.started = Some(now);
-        self.stale = None;
+    /// Starts to write. [`Outbox::sent`] tells the end.
+    pub(super) fn send(&mut self, object: SeccompNode) {
         let (api, node, is_whole) = (self.api.clone(), self.node.clone(), self.is_whole);
         self.sending.spawn(async move {
             let written = write(&api, &node, &object, is_whole);
@@ -208,13 +74,12 @@ impl Outbox {
         });
     }
 
-    /// Returns when a write has ended. Cancel safe.
-    pub(super) async fn sent(&mut self) {
+    /// Returns when a write has ended: what was written, and what the API server holds now. Cancel safe.
+    pub(super) async fn sent(&mut self) -> Result<(SeccompNode, SeccompNode), Unsent> {
         let Some(ended) = self.sending.join_next().await else {
             return std::future::pending().await;
         };
-        let now = Instant::now();
-        let (wait, message) = match ended {
+        let error = match ended {
             Ok((object, Ok(Written { held, is_whole }))) => {
                 self.metrics.reported(true);
                 if std::mem::replace(&mut self.is_whole, is_whole) && !is_whole {
@@ -224,29 +89,24 @@ impl Outbox {
                          left out; apply the CustomResourceDefinitions of this version"
                     );
                 }
-                if self.failures.told.take().is_some() {
+                if self.told.take().is_some() {
                     tracing::info!(node = self.node, "the report is written again");
                 }
-                self.failures.unreached.reset();
-                self.failures.refused.reset();
-                self.failures.again = None;
-                self.written = Some((object, held.metadata.resource_version.clone()));
-                self.hold(Box::new(held));
-                return;
+                return Ok((object, held));
             }
-            Ok((_, Err(Unsent::Refused(message)))) => (self.failures.refused.wait(), message),
-            Ok((_, Err(Unsent::Unreached(message)))) => (self.failures.unreached.wait(), message),
-            Err(error) => (self.failures.refused.wait(), error.to_string()),
+            Ok((_, Err(error))) => error,
+            Err(error) => Unsent::Refused(error.to_string()),
         };
         self.metrics.reported(false);
-        if self.failures.told.as_ref() != Some(&message) {
+        let (Unsent::Refused(message) | Unsent::Unreached(message)) = &error;
+        if self.told.as_ref() != Some(message) {
             tracing::error!(
                 node = self.node,
                 "cannot write the SeccompNode: {message}; trying again"
             );
-            self.failures.told = Some(message);
+            self.told = Some(message.clone());
         }
-        self.failures.again = Some(now + wait);
+        Err(error)
     }
 }
 

@@ -90,12 +90,12 @@ pub(super) struct Facts<'a> {
     pub(super) desired: BTreeMap<&'a ProfileName, Desired<'a>>,
     /// Of this node; `None` while its Node object has not been seen.
     pub(super) labels: Option<&'a Labels>,
-    pub(super) live: BTreeMap<&'a ProfileName, Live>,
+    pub(super) live: &'a BTreeMap<&'a ProfileName, Live>,
     /// Files on disk that lost their record. They count as not there: nothing says that they were ever proven.
-    pub(super) unproven: BTreeSet<&'a ProfileName>,
+    pub(super) unproven: &'a BTreeSet<&'a ProfileName>,
     pub(super) in_use: &'a BTreeSet<ProfileName>,
     /// What the disk did not take: tried again from time to time, and no reason to wait for.
-    pub(super) held: BTreeMap<&'a ProfileName, &'a Held>,
+    pub(super) held: &'a BTreeMap<&'a ProfileName, &'a Held>,
     /// Every profile has been seen once.
     pub(super) profiles_synced: bool,
     /// Every pod of this node has been seen once.
@@ -160,7 +160,7 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
         }
     }
     if facts.profiles_synced {
-        let on_disk = facts.live.keys().chain(&facts.unproven);
+        let on_disk = facts.live.keys().chain(facts.unproven);
         for name in on_disk.filter(|name| !facts.desired.contains_key(*name)) {
             leave(&mut plan, facts, name);
         }
@@ -343,6 +343,7 @@ mod tests {
         }
 
         fn plan(&self) -> Plan {
+            let live = self.live.iter().map(|(name, live)| (name, *live)).collect();
             plan(&Facts {
                 desired: self
                     .desired
@@ -359,10 +360,10 @@ mod tests {
                     })
                     .collect(),
                 labels: self.labels.as_ref(),
-                live: self.live.iter().map(|(name, live)| (name, *live)).collect(),
-                unproven: self.unproven.iter().collect(),
+                live: &live,
+                unproven: &self.unproven.iter().collect(),
                 in_use: &self.in_use,
-                held: self.held.iter().collect(),
+                held: &self.held.iter().collect(),
                 profiles_synced: self.profiles_synced,
                 pods_synced: self.pods_synced,
                 unwanted: &self.unwanted,

@@ -1,24 +1,22 @@
-//! The loop: what is seen and answered goes in, one plan comes out, and is carried out.
+//! The loop: what is seen and answered goes in, what is decided comes out and is carried out. A thin shell around
+//! [`State`], which decides.
 //!
 //! One task owns all state. What takes long (proofs, writes to the API server, the disk) runs elsewhere and
 //! comes back as an event.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::catalogue::{Catalogue, Question, Version};
-use super::disk::{self, Disk};
-use super::listing::Listing;
+use super::catalogue::{Question, Version};
+use super::disk::Disk;
 use super::outbox::Outbox;
-use super::plan::{self, Failed, Plan};
-use super::report::{self, Aspect};
-use super::usage::Usage;
-use super::watch::{self, Change, NodeFacts, Seen, Trouble, Watched};
+use super::report::Aspect;
+use super::state::{State, Surroundings};
+use super::watch::{self, Seen, Watched};
 use super::{Config, Error, Metrics};
-use crate::api::{ConditionStatus, LiveSet, NodeCondition, Versions};
+use crate::api::{ConditionStatus, Versions, now_in_seconds};
 use crate::filter::libseccomp_version;
 use crate::profile::ProfileName;
 use crate::proof::{Prover, Verdict, apart};
@@ -31,8 +29,6 @@ const PULSE: Duration = Duration::from_secs(5);
 const STUCK: Duration = Duration::from_secs(120);
 /// How many events are taken in before the next plan.
 const EVENTS: usize = 64;
-/// How long a first sync may take before a report says that it is not done.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An agent at work.
 pub(super) struct Agent {
@@ -41,23 +37,10 @@ pub(super) struct Agent {
     health: Health,
     metrics: Metrics,
     heartbeat: Heartbeat,
-    started: Instant,
 
-    catalogue: Catalogue,
-    profiles: Listing<String>,
-    usage: Usage,
-    pods: Listing<String>,
-    node: Option<NodeFacts>,
-    /// What each watch cannot do.
-    troubles: BTreeMap<Watched, Trouble>,
-
+    state: State,
     disk: Disk,
-    plan: Plan,
-    /// What of the plan before is in the log.
-    logged: Vec<Failed>,
-    logged_tolerated: BTreeMap<ProfileName, String>,
     outbox: Outbox,
-    versions: Versions,
 
     seen: mpsc::Receiver<Seen>,
     answers: JoinSet<Answer>,
@@ -97,13 +80,12 @@ impl Agent {
         let (seen, watches) = watch::start(&client, &config.node, &metrics);
         Self {
             heartbeat: health.heartbeat("the agent's loop", STUCK),
-            started: Instant::now(),
-            catalogue: Catalogue::default(),
-            profiles: Listing::default(),
-            usage: Usage::default(),
-            pods: Listing::default(),
-            node: None,
-            troubles: BTreeMap::new(),
+            state: State::new(
+                config.node.clone(),
+                versions,
+                config.removal_grace,
+                Instant::now(),
+            ),
             disk: Disk::new(
                 config.seccomp_root.clone(),
                 config.bounds,
@@ -111,11 +93,7 @@ impl Agent {
                 proof,
                 metrics.clone(),
             ),
-            plan: Plan::default(),
-            logged: Vec::new(),
-            logged_tolerated: BTreeMap::new(),
             outbox: Outbox::new(client, config.node.clone(), metrics.clone()),
-            versions,
             seen,
             answers: JoinSet::new(),
             watches,
@@ -136,7 +114,7 @@ impl Agent {
                 _ = self.seen.recv_many(&mut events, EVENTS) => {}
                 Some(Err(error)) = self.watches.join_next() => return Err(Error::Watch(error.to_string())),
                 Some(Ok(answer)) = self.answers.join_next() => self.answered(answer),
-                () = self.outbox.sent() => {}
+                ended = self.outbox.sent() => self.state.reported(ended, Instant::now()),
                 () = self.disk.changed() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -150,55 +128,13 @@ impl Agent {
     }
 
     fn see(&mut self, seen: Seen) {
-        let now = Instant::now();
-        match seen {
-            Seen::Profile(Change::Begin) => self.profiles.begin(),
-            Seen::Profile(Change::Set(key, object)) => {
-                self.profiles.saw(&key);
-                self.catalogue.set(object, &self.prover);
-            }
-            Seen::Profile(Change::Unset(key)) => self.catalogue.unset(&key),
-            Seen::Profile(Change::End) => {
-                if let Some(keys) = self.profiles.end() {
-                    self.catalogue.retain(&keys);
-                }
-            }
-            Seen::Pod(Change::Begin) => self.pods.begin(),
-            Seen::Pod(Change::Set(uid, profiles)) => {
-                self.pods.saw(&uid);
-                self.usage.set(&uid, profiles, now);
-            }
-            Seen::Pod(Change::Unset(uid)) => self.usage.set(&uid, BTreeSet::new(), now),
-            Seen::Pod(Change::End) => {
-                if let Some(uids) = self.pods.end() {
-                    self.usage.retain(&uids, now);
-                }
-            }
-            Seen::Node(Change::Set((), node)) => {
-                self.outbox.node_is(Some(node.uid.clone()));
-                self.node = Some(node);
-            }
-            // Its labels stay what they were: a Node that is registered anew must find its files.
-            Seen::Node(Change::Unset(())) => self.outbox.node_is(None),
-            Seen::Node(Change::End) if self.node.is_none() => {
-                tracing::error!(
-                    node = self.config.node,
-                    "there is no such Node object; is --node right? waiting for it"
-                );
-            }
-            Seen::Node(Change::Begin | Change::End) => {}
-            Seen::Report(change) => self.outbox.see(change),
-            Seen::Cluster(uid) => self.disk.belongs_to(uid),
-            Seen::Trouble(what, Some(trouble)) => {
-                if what == Watched::Cluster {
-                    self.disk.belongs_to_nobody_known();
-                }
-                self.troubles.insert(what, trouble);
-            }
-            Seen::Trouble(what, None) => {
-                self.troubles.remove(&what);
-            }
+        match &seen {
+            Seen::Cluster(uid) => self.disk.belongs_to(uid.clone()),
+            Seen::Trouble(Watched::Cluster, Some(_)) => self.disk.belongs_to_nobody_known(),
+            _ => {}
         }
+        self.state
+            .see(seen, |spec| self.prover.read(spec), Instant::now());
     }
 
     fn answered(
@@ -213,63 +149,37 @@ impl Agent {
         if let Verdict::Unknown(reason) = &verdict {
             tracing::warn!(profile = %name, "not proven, to be tried again: {reason}");
         }
-        self.catalogue.answer(&name, &version, verdict, Instant::now());
+        self.state.answered(&name, &version, verdict, Instant::now());
     }
 
     /// Brings the disk and the report up to what is known now. When to turn again if nothing happens.
     async fn turn(&mut self) -> Result<Instant, Error> {
         self.disk.tend().await?;
         let now = Instant::now();
-        self.usage.expire(now);
-        let in_use = self.usage.profiles();
-        self.plan = self.make_plan(&in_use, now);
-        self.ask_all();
+        self.plan(now);
         let mut more = false;
-        if self.disk.is_ours() && self.disk.change(self.changes()).await? {
-            self.plan = self.make_plan(&in_use, now);
-            self.ask_all();
-            let mut wanted = self.plan.write.iter().chain(&self.plan.remove);
-            more = self.disk.is_ours() && wanted.any(|name| self.disk.is_due(name));
+        if self.disk.is_ours() && self.disk.change(self.state.changes()).await? {
+            self.plan(now);
+            let wanted = self.state.changes();
+            more = self.disk.is_ours() && wanted.iter().any(|change| self.disk.is_due(change.name()));
         }
-        for (name, file) in self.disk.current() {
-            self.catalogue.settle(name, file);
-        }
-        self.tell(&in_use, now);
+        self.state.settle(self.disk.current());
+        self.tell(now);
         self.metrics.synced();
 
         let wakes = [
             Some(now + PULSE),
             self.disk.wake(),
-            self.plan.wake,
-            self.usage.next_expiry(),
-            self.outbox.wake(),
+            self.state.wake(),
             more.then_some(now),
         ];
         Ok(wakes.into_iter().flatten().min().unwrap_or(now))
     }
 
-    fn make_plan(&self, in_use: &BTreeSet<ProfileName>, now: Instant) -> Plan {
-        plan::plan(&plan::Facts {
-            desired: self.catalogue.desired(),
-            labels: self.node.as_ref().map(|node| &node.labels),
-            live: self.disk.live(),
-            unproven: self.disk.unproven(),
-            in_use,
-            held: self.disk.held(),
-            profiles_synced: self.profiles.is_whole() && !self.troubles.contains_key(&Watched::Profiles),
-            pods_synced: self.pods.is_whole() && !self.troubles.contains_key(&Watched::Pods),
-            unwanted: &self.plan.unwanted,
-            grace: self.config.removal_grace,
-            now,
-        })
-    }
-
-    /// Asks the kernel what the plan says. One task per profile; the prover sees to fairness between namespaces.
-    fn ask_all(&mut self) {
-        for name in std::mem::take(&mut self.plan.prove) {
-            let Some(Question { name, version, read }) = self.catalogue.question(&name) else {
-                continue;
-            };
+    /// Plans, and asks the kernel what the plan says. One task per profile; the prover sees to fairness between
+    /// namespaces.
+    fn plan(&mut self, now: Instant) {
+        for Question { name, version, read } in self.state.plan(&self.disk.seen(), now) {
             let prover = self.prover.clone();
             let tenant = name.namespace().to_owned();
             self.answers.spawn(async move {
@@ -283,131 +193,27 @@ impl Agent {
         }
     }
 
-    fn changes(&self) -> Vec<disk::Change> {
-        let write = self.plan.write.iter().filter_map(|name| {
-            let file = self.catalogue.file(name)?.clone();
-            Some(disk::Change::Write(name.clone(), file))
-        });
-        let remove = self.plan.remove.iter().cloned().map(disk::Change::Remove);
-        write.chain(remove).collect()
-    }
-
-    fn synced(&self) -> bool {
-        self.profiles.complete && self.pods.complete && self.node.is_some()
-    }
-
     /// Says what is so: in the log, to the probes, in numbers and to the API server.
-    fn tell(&mut self, in_use: &BTreeSet<ProfileName>, now: Instant) {
-        let mut failures: Vec<Failed> = self.catalogue.misnamed().collect();
-        failures.append(&mut self.plan.failures);
-        for failed in failures.iter().filter(|failed| !self.logged.contains(failed)) {
-            let [digest, live] =
-                [failed.digest, failed.live].map(|digest| digest.map(|digest| digest.to_string()));
-            tracing::warn!(
-                profile = failed.profile,
-                generation = failed.generation,
-                reason = failed.reason,
-                digest,
-                live,
-                "profile not installed: {}",
-                failed.message
-            );
-        }
-
-        let tolerated = std::mem::take(&mut self.plan.tolerated);
-        for (name, message) in &tolerated {
-            if self.logged_tolerated.get(name) != Some(message) {
-                tracing::warn!(
-                    profile = %name,
-                    "stays installed until it changes, although a newer rule would refuse it: {message}"
-                );
-            }
-        }
-
-        let settled = self.synced() && self.disk.is_ours() && self.plan.pending == 0;
-        if settled && !self.health.is_ready() {
-            self.health.set_ready();
-            tracing::info!(
-                seconds = self.started.elapsed().as_secs_f32(),
-                "ready: every profile was dealt with"
-            );
-        }
-        let on_disk = self.disk.live();
-        let live = || -> LiveSet { on_disk.iter().map(|(name, live)| (*name, &live.digest)).collect() };
-        let live = self.disk.is_open().then(live);
-        self.metrics
-            .profiles(on_disk.len(), failures.len(), self.plan.pending, in_use.len());
-
-        let aspects = [
-            (NodeCondition::Synced, self.aspect_synced()),
-            (NodeCondition::StoreWritable, self.disk.writable()),
-            (NodeCondition::DriftWatch, self.disk.watching()),
-            (NodeCondition::TestLoad, self.aspect_test_load()),
-            (NodeCondition::Confined, self.aspect_confined()),
-        ];
-        for (condition, aspect) in &aspects {
-            self.metrics.condition(*condition, aspect.status);
-        }
-        let facts = report::Facts {
-            versions: &self.versions,
-            live,
-            failures: self.profiles.complete.then_some(&failures),
-            in_use: self.pods.complete.then_some(in_use),
-            aspects,
+    fn tell(&mut self, now: Instant) {
+        let around = Surroundings {
+            writable: self.disk.writable(),
+            watching: self.disk.watching(),
+            test_load: self.aspect_test_load(),
+            confined: self.aspect_confined(),
         };
-        if self.health.is_ready() || now >= self.started + PATIENCE {
-            self.outbox.report(facts, self.plan.pending > 0, now);
+        let told = self
+            .state
+            .conclude(&self.disk.seen(), around, now, &now_in_seconds());
+        if self.state.is_ready() && !self.health.is_ready() {
+            self.health.set_ready();
         }
-        self.logged = failures;
-        self.logged_tolerated = tolerated;
-    }
-
-    fn aspect_synced(&self) -> Aspect {
-        let missing = [
-            (self.profiles.complete, Watched::Profiles, "the profiles"),
-            (self.pods.complete, Watched::Pods, "the pods of this node"),
-        ];
-        let refused = [
-            (Watched::Profiles, "ProfilesNotReadable"),
-            (Watched::Pods, "PodsNotReadable"),
-        ]
-        .into_iter()
-        .find_map(|(watched, reason)| {
-            let trouble = self.troubles.get(&watched).filter(|trouble| trouble.is_refusal);
-            trouble.map(|trouble| (reason, trouble))
-        });
-        match missing.into_iter().find(|(complete, ..)| !complete) {
-            Some((_, watched, what)) => Aspect {
-                status: ConditionStatus::False,
-                reason: "NotSynced",
-                message: match self.troubles.get(&watched) {
-                    Some(trouble) => trouble.message.clone(),
-                    None => format!("Not all of {what} have been seen yet."),
-                },
-            },
-            // It was synced, and a rollout need not wait for it; what changed since is not seen.
-            None if self.health.is_ready()
-                && let Some((reason, trouble)) = refused =>
-            {
-                Aspect {
-                    status: ConditionStatus::True,
-                    reason,
-                    message: format!(
-                        "Every profile was dealt with once; what changes now is not seen, so no file is removed: {}",
-                        trouble.message
-                    ),
-                }
-            }
-            None if self.health.is_ready() => Aspect {
-                status: ConditionStatus::True,
-                reason: "Synced",
-                message: "Every profile has been dealt with since the agent started.".to_owned(),
-            },
-            None => Aspect {
-                status: ConditionStatus::False,
-                reason: "Settling",
-                message: "Every profile has been seen, and not every one is settled yet.".to_owned(),
-            },
+        self.metrics
+            .profiles(told.live, told.failed, told.pending, told.in_use);
+        for (condition, status) in told.conditions {
+            self.metrics.condition(condition, status);
+        }
+        if let Some(object) = told.send {
+            self.outbox.send(object);
         }
     }
 

@@ -144,48 +144,21 @@ pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Re
         Api::<RawSeccompProfile>::all(client.clone()),
         config(),
         tell(Watched::Profiles),
-        |profile: RawSeccompProfile| {
-            let RawSeccompProfile { metadata, spec, .. } = profile;
-            let namespace = metadata.namespace.unwrap_or_default();
-            let name = metadata.name.unwrap_or_default();
-            let version = Version {
-                uid: metadata.uid.unwrap_or_default(),
-                generation: metadata.generation.unwrap_or_default(),
-            };
-            (
-                key(&namespace, &name),
-                Object {
-                    namespace,
-                    name,
-                    version,
-                    spec,
-                },
-            )
-        },
+        profile,
         Seen::Profile,
     ));
     tasks.spawn(follow(
         Api::<PartialObjectMeta<Node>>::all(client.clone()),
         named(),
         tell(Watched::Node),
-        |node| {
-            let metadata = node.metadata;
-            let labels = metadata.labels.unwrap_or_default();
-            (
-                (),
-                NodeFacts {
-                    uid: metadata.uid.unwrap_or_default(),
-                    labels,
-                },
-            )
-        },
+        node_facts,
         Seen::Node,
     ));
     tasks.spawn(follow(
         Api::<Pod>::all(client.clone()),
         config().fields(&format!("spec.nodeName={node}")),
         tell(Watched::Pods),
-        |pod| (pod.uid().unwrap_or_default(), profiles_of(&pod)),
+        pod,
         Seen::Pod,
     ));
     // Guarded: a report that somebody made unreadable is written anew.
@@ -198,6 +171,49 @@ pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Re
     ));
     tasks.spawn(identify(Api::all(client.clone()), tell(Watched::Cluster)));
     (receiver, tasks)
+}
+
+/// What is kept of a profile.
+pub(super) fn profile(profile: RawSeccompProfile) -> (String, Object) {
+    let RawSeccompProfile { metadata, spec, .. } = profile;
+    let namespace = metadata.namespace.unwrap_or_default();
+    let name = metadata.name.unwrap_or_default();
+    let version = Version {
+        uid: metadata.uid.unwrap_or_default(),
+        generation: metadata.generation.unwrap_or_default(),
+    };
+    let object = Object {
+        namespace,
+        name,
+        version,
+        spec,
+    };
+    (key(&object.namespace, &object.name), object)
+}
+
+/// What is kept of the Node.
+pub(super) fn node_facts(node: PartialObjectMeta<Node>) -> ((), NodeFacts) {
+    let uid = node.metadata.uid.unwrap_or_default();
+    let labels = node.metadata.labels.unwrap_or_default();
+    ((), NodeFacts { uid, labels })
+}
+
+/// What is kept of a pod.
+pub(super) fn pod(pod: Pod) -> (String, BTreeSet<ProfileName>) {
+    (pod.uid().unwrap_or_default(), profiles_of(&pod))
+}
+
+/// One step of a watch, of which only what `keep` keeps goes on.
+pub(super) fn change<T, K, V>(event: Event<T>, keep: impl Fn(T) -> (K, V)) -> Change<K, V> {
+    match event {
+        Event::Init => Change::Begin,
+        Event::Apply(object) | Event::InitApply(object) => {
+            let (key, value) = keep(object);
+            Change::Set(key, value)
+        }
+        Event::Delete(object) => Change::Unset(keep(object).0),
+        Event::InitDone => Change::End,
+    }
 }
 
 /// Follows one watch for ever. A closed channel ends it: nobody listens any more.
@@ -228,15 +244,7 @@ async fn follow<T, K, V>(
             Ok(Some(Ok(Event::Init))) => tell.send(seen(Change::Begin)).await,
             Ok(Some(Ok(event))) => {
                 pauses = Pauses::new();
-                let change = match event {
-                    Event::Apply(object) | Event::InitApply(object) => {
-                        let (key, value) = keep(object);
-                        Change::Set(key, value)
-                    }
-                    Event::Delete(object) => Change::Unset(keep(object).0),
-                    Event::InitDone | Event::Init => Change::End,
-                };
-                tell.works().await && tell.send(seen(change)).await
+                tell.works().await && tell.send(seen(change(event, &keep))).await
             }
             Err(_) => {
                 pauses = Pauses::new();

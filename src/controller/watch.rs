@@ -141,13 +141,13 @@ fn pauses() -> ExponentialBackoff {
 
 /// The keys of the objects that there are, so that those which vanished while nobody watched are noticed.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     keys: HashSet<String>,
     listed: HashSet<String>,
 }
 
 impl Known {
-    fn follow<K: Resource, I: IntoIterator<Item = Event>>(
+    pub(super) fn follow<K: Resource, I: IntoIterator<Item = Event>>(
         &mut self,
         event: WatchEvent<K>,
         set: impl Fn(K) -> I,
@@ -200,7 +200,7 @@ fn slim(mut profile: RawSeccompProfile) -> RawSeccompProfile {
     profile
 }
 
-fn report(guarded: DeserializeGuard<SeccompNode>, metrics: &Metrics) -> Event {
+pub(super) fn report(guarded: DeserializeGuard<SeccompNode>, metrics: &Metrics) -> Event {
     match guarded.0 {
         Ok(node) => {
             let owner = node.metadata.owner_references.iter().flatten().next();
@@ -228,7 +228,7 @@ fn report(guarded: DeserializeGuard<SeccompNode>, metrics: &Metrics) -> Event {
     }
 }
 
-fn node_event(metadata: kube::core::ObjectMeta) -> Event {
+pub(super) fn node_event(metadata: kube::core::ObjectMeta) -> Event {
     Event::Node(
         metadata.name.unwrap_or_default(),
         metadata.labels.unwrap_or_default(),
@@ -244,7 +244,7 @@ fn startup_taint_event(node: &Node, key: &TaintKey) -> Event {
     }
 }
 
-fn pod_event(pod: &Pod) -> Option<Event> {
+pub(super) fn pod_event(pod: &Pod) -> Option<Event> {
     // A pod that is not bound yet comes again once it is.
     let node = pod.spec.as_ref()?.node_name.clone()?;
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::trouble::{is_of_the_node, reason};
-use super::{FIRST_RETRY, LAST_RETRY};
+use super::{BATCH, FIRST_RETRY, LAST_RETRY};
 use crate::agent::backoff::Backoff;
 use crate::agent::plan::Held;
+use crate::agent::state::FileChange;
 use crate::profile::ProfileName;
 use crate::store::StoreError;
 
 /// By profile.
 #[derive(Debug, Default)]
-pub(super) struct Retries {
+pub(in crate::agent) struct Retries {
     held: BTreeMap<ProfileName, Retry>,
     /// The trouble of the whole directory among these.
     of_the_node: Option<StoreError>,
@@ -27,20 +28,27 @@ struct Retry {
 }
 
 impl Retries {
-    /// Only these changes are still wanted.
-    pub(super) fn retain(&mut self, wanted: &BTreeSet<&ProfileName>) {
-        self.held.retain(|name, _| wanted.contains(name));
+    /// Of all the changes that are wanted, those to make now: the first of them if there are many.
+    pub(in crate::agent) fn due(&mut self, wanted: Vec<FileChange>, now: Instant) -> Vec<FileChange> {
+        let names: BTreeSet<_> = wanted.iter().map(FileChange::name).collect();
+        self.held.retain(|name, _| names.contains(name));
         self.forget_if_over();
+        let mut changes = wanted;
+        changes.retain(|change| self.is_due(change.name(), now));
+        // Those that never failed go first, so that no number of others can keep them waiting.
+        changes.sort_by_key(|change| self.held.contains_key(change.name()));
+        changes.truncate(BATCH);
+        changes
     }
 
     /// The disk took it.
-    pub(super) fn succeeded(&mut self, name: &ProfileName) {
+    pub(in crate::agent) fn succeeded(&mut self, name: &ProfileName) {
         self.held.remove(name);
         self.forget_if_over();
     }
 
     /// The disk did not take it. Whether that is news about the whole directory.
-    pub(super) fn failed(&mut self, name: &ProfileName, error: StoreError, now: Instant) -> bool {
+    pub(in crate::agent) fn failed(&mut self, name: &ProfileName, error: StoreError, now: Instant) -> bool {
         let of_the_node = is_of_the_node(&error);
         let why = if of_the_node {
             Held::ByNode
@@ -62,27 +70,22 @@ impl Retries {
     }
 
     /// Whether a change of this file is to be tried now.
-    pub(super) fn is_due(&self, name: &ProfileName, now: Instant) -> bool {
+    pub(in crate::agent) fn is_due(&self, name: &ProfileName, now: Instant) -> bool {
         self.held.get(name).is_none_or(|retry| retry.again <= now)
     }
 
-    /// Whether the last change of this file failed.
-    pub(super) fn has(&self, name: &ProfileName) -> bool {
-        self.held.contains_key(name)
-    }
-
     /// The files, and why the disk does not take them.
-    pub(super) fn held(&self) -> BTreeMap<&ProfileName, &Held> {
+    pub(in crate::agent) fn held(&self) -> BTreeMap<&ProfileName, &Held> {
         self.held.iter().map(|(name, retry)| (name, &retry.why)).collect()
     }
 
     /// When the first of them is tried again.
-    pub(super) fn wake(&self) -> Option<Instant> {
+    pub(in crate::agent) fn wake(&self) -> Option<Instant> {
         self.held.values().map(|retry| retry.again).min()
     }
 
     /// Why no file of the directory can be changed, if that is so.
-    pub(super) fn of_the_node(&self) -> Option<&StoreError> {
+    pub(in crate::agent) fn of_the_node(&self) -> Option<&StoreError> {
         self.of_the_node.as_ref()
     }
 
@@ -132,7 +135,25 @@ mod tests {
                 .is_some_and(|at| at > now && at <= now + FIRST_RETRY)
         );
         retries.succeeded(&one);
-        assert!(!retries.has(&one) && retries.wake().is_none());
+        assert!(retries.held().is_empty() && retries.wake().is_none());
+    }
+
+    #[test]
+    fn of_many_changes_those_that_never_failed_go_first_and_those_that_just_failed_wait() {
+        let names: Vec<ProfileName> = (0..=BATCH)
+            .map(|number| format!("a/p{number}").parse().unwrap())
+            .collect();
+        let wanted = || names.iter().cloned().map(FileChange::Remove).collect();
+        let now = Instant::now();
+        let mut retries = Retries::default();
+        assert!(!retries.failed(&names[0], error(Errno::IO), now));
+        let is_first = |change: &FileChange| change.name() == &names[0];
+        let at_once = retries.due(wanted(), now);
+        assert!(at_once.len() == BATCH && !at_once.iter().any(is_first));
+        let later = retries.due(wanted(), now + FIRST_RETRY);
+        assert!(later.len() == BATCH && !later.iter().any(is_first));
+        let alone = retries.due(vec![FileChange::Remove(names[0].clone())], now + FIRST_RETRY);
+        assert!(alone.iter().all(is_first) && alone.len() == 1);
     }
 
     #[test]
@@ -145,7 +166,7 @@ mod tests {
         assert_eq!(retries.held()[&one], &Held::ByNode);
         retries.succeeded(&one);
         assert_eq!(retries.of_the_node(), Some(&error(Errno::NOSPC)));
-        retries.retain(&BTreeSet::new());
+        assert!(retries.due(Vec::new(), now).is_empty());
         assert_eq!(retries.of_the_node(), None);
     }
 }

@@ -6,7 +6,7 @@ use crate::store::StoreError;
 
 /// What is wrong, and with how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(in crate::agent) enum Trouble {
     /// The directory could not be opened, claimed or looked at.
     Whole(StoreError),
     /// Something in it could not be mended.
@@ -15,39 +15,55 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// Of what could not be mended: first what every file suffers from.
-    pub(super) fn among(failed: Vec<StoreError>) -> Option<Self> {
+    pub(in crate::agent) fn among(failed: Vec<StoreError>) -> Option<Self> {
         let (of_the_node, of_a_file): (Vec<_>, Vec<_>) = failed.into_iter().partition(is_of_the_node);
         of_the_node.into_iter().chain(of_a_file).next().map(Self::Part)
     }
 
     /// The error itself.
-    pub(super) const fn error(&self) -> &StoreError {
+    pub(in crate::agent) const fn error(&self) -> &StoreError {
         match self {
             Self::Whole(error) | Self::Part(error) => error,
         }
     }
+}
 
-    /// What it says about whether the store takes writes: false where that is certain, unknown where the next try
-    /// may show that nothing is wrong, or that it is with one path alone.
-    pub(super) fn writable(&self) -> Aspect {
-        let is_certain = match self {
-            Self::Whole(StoreError::Denied(_)) => true,
-            Self::Whole(error) | Self::Part(error) => is_of_the_node(error),
-        };
-        Aspect {
-            status: if is_certain {
+/// Whether the store takes writes: false where it is certain that it does not, unknown where the next try may show that
+/// nothing is wrong, or that it is with one path alone.
+pub(in crate::agent) fn writable(trouble: Option<&Trouble>, is_ours: bool) -> Aspect {
+    let (status, reason, message) = match trouble {
+        Some(trouble) => {
+            let is_certain = match trouble {
+                Trouble::Whole(StoreError::Denied(_)) => true,
+                Trouble::Whole(error) | Trouble::Part(error) => is_of_the_node(error),
+            };
+            let status = if is_certain {
                 ConditionStatus::False
             } else {
                 ConditionStatus::Unknown
-            },
-            reason: reason(self.error()),
-            message: self.error().to_string(),
+            };
+            (status, reason(trouble.error()), trouble.error().to_string())
         }
+        None if is_ours => (
+            ConditionStatus::True,
+            "Writable",
+            "The node's directory takes files.".to_owned(),
+        ),
+        None => (
+            ConditionStatus::Unknown,
+            "NotOpen",
+            "The node's directory waits to be opened.".to_owned(),
+        ),
+    };
+    Aspect {
+        status,
+        reason,
+        message,
     }
 }
 
 /// Whether every file of the directory has this trouble.
-pub(super) const fn is_of_the_node(error: &StoreError) -> bool {
+pub(in crate::agent) const fn is_of_the_node(error: &StoreError) -> bool {
     matches!(
         error,
         StoreError::NoSpace(_)
@@ -69,7 +85,7 @@ pub(in crate::agent) const REASONS: [&str; 7] = [
 ];
 
 /// Of a condition.
-pub(super) const fn reason(error: &StoreError) -> &'static str {
+pub(in crate::agent) const fn reason(error: &StoreError) -> &'static str {
     match error {
         StoreError::NotOurs { .. } => "NotOurs",
         StoreError::OtherOwner { .. } => "OtherOwner",
@@ -119,7 +135,7 @@ mod tests {
             (error(Errno::IO), Unknown, Unknown),
             (error(Errno::MFILE), Unknown, Unknown),
         ] {
-            let told = |trouble: Trouble| trouble.writable().status;
+            let told = |trouble: Trouble| writable(Some(&trouble), true).status;
             assert_eq!(told(Trouble::Whole(error.clone())), whole, "{error}");
             assert_eq!(told(Trouble::Part(error.clone())), part, "{error}");
         }
