@@ -16,6 +16,8 @@ mod disk;
 mod draft;
 mod listing;
 mod metrics;
+#[cfg(test)]
+pub(crate) mod model;
 mod outbox;
 mod plan;
 mod report;

@@ -20,6 +20,8 @@ mod fold;
 mod judge;
 mod lease;
 mod metrics;
+#[cfg(test)]
+pub(crate) mod model;
 mod news;
 mod nodes;
 mod pace;

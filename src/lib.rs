@@ -34,6 +34,7 @@
 //! | `text` | words for people: counts, error chains, foreign texts | nothing of ours |
 //! | [`cli`] | one file per subcommand | everything |
 //! | `fuzz` | what must hold of any bytes; compiled for tests and fuzzers alone | everything |
+//! | `model` | what must hold of agents and controllers whatever happens between them; compiled for tests alone | everything |
 //!
 //! `agent` and `controller` never know each other. `profile` and `filter` know neither kube nor tokio.
 //! `unsafe` is allowed in `testload` only.
@@ -47,6 +48,8 @@ pub mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod meaning;
+#[cfg(test)]
+mod model;
 pub mod profile;
 pub mod proof;
 pub mod resolve;

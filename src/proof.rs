@@ -50,6 +50,17 @@ pub struct Read {
 }
 
 impl Read {
+    /// One that no rule says anything about.
+    #[cfg(test)]
+    pub(crate) fn without_findings(spec: ProfileSpec, canonical: Canonical) -> Self {
+        Self {
+            spec,
+            canonical,
+            findings: Vec::new(),
+            root: FieldPath::root(),
+        }
+    }
+
     /// What the rules find in it, as a verdict names it.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
