@@ -94,10 +94,9 @@ fn content() -> impl Strategy<Value = Content> {
 fn milliseconds() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => Just(300_u64),
-        2 => Just(6_000),
+        3 => Just(6_000),
+        3 => Just(21_000),
         2 => Just(61_000),
-        2 => Just(150_000),
-        2 => Just(301_000),
     ]
 }
 
@@ -154,7 +153,7 @@ pub(super) fn any_action() -> impl Strategy<Value = Action> {
         10 => of_messages,
         4 => of_machines,
         3 => milliseconds().prop_map(Action::Pass),
-        3 => Just(Action::Settle),
+        2 => Just(Action::Settle),
     ]
 }
 

@@ -20,7 +20,7 @@ use crate::profile::{Digest, ProfileName};
 use crate::store::{Installed, Origin};
 
 /// How long the file of a profile that is gone stays.
-pub(super) const GRACE: Duration = Duration::from_secs(300);
+pub(super) const GRACE: Duration = Duration::from_secs(20);
 
 /// Which promise was broken, and how.
 #[derive(Debug, PartialEq, Eq)]
@@ -596,11 +596,15 @@ impl World {
         }
         if turned.is_now_ready {
             // What the disk did not take, or the kernel did not answer, is dealt with.
-            let missing = node.ghost.profiles().find(|name| {
+            let is_missing = |name: &ProfileName| {
                 let wanted = node.ghost.wanted(name).flatten();
-                let is_passed = wanted.is_some_and(|digest| node.passed.contains(&digest));
-                !node.was_hindered && is_passed && node.disk.digest(name) != wanted
-            });
+                let profile = node.ghost.profile(&name.to_string());
+                let passes =
+                    profile.is_some_and(|profile| content_of(&profile).refusal(node.machine).is_none());
+                passes && wanted.is_some() && node.disk.digest(name) != wanted
+            };
+            let missing = node.ghost.profiles().find(is_missing);
+            let missing = missing.filter(|_| !node.was_hindered);
             if let Some(missing) = missing {
                 let how = format!("{} is ready without {missing}", node.name);
                 self.violate(Promise::ReadyAgentsAreDone, how);
