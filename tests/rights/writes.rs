@@ -144,23 +144,56 @@ async fn nobody_has_a_right_beside_those_of_the_chart_and_those_that_all_have() 
     Ok(())
 }
 
+/// In words, one for each resource and what it is narrowed to: the verbs.
+fn expected(account: &str) -> Result<&'static [(&'static str, &'static str)]> {
+    Ok(match account {
+        AGENT_SERVICE_ACCOUNT => &[
+            ("list watch", "seccompprofiles.callgate.dev"),
+            ("list watch create patch", "seccompnodes.callgate.dev"),
+            ("list watch", "nodes"),
+            ("list watch", "pods"),
+            ("get", "namespaces named kube-system"),
+        ],
+        CONTROLLER_SERVICE_ACCOUNT => &[
+            ("list watch", "seccompprofiles.callgate.dev"),
+            ("list watch", "seccompnodes.callgate.dev"),
+            ("patch", "seccompprofiles/status.callgate.dev"),
+            ("list watch", "nodes"),
+            ("create patch", "events.events.k8s.io"),
+            ("list watch", "pods in namespace callgate"),
+            (
+                "get update",
+                "leases.coordination.k8s.io named callgate-controller in namespace callgate",
+            ),
+            ("create", "leases.coordination.k8s.io in namespace callgate"),
+        ],
+        "viewer" => &[
+            ("get list watch", "seccompprofiles.callgate.dev"),
+            ("get list watch", "seccompnodes.callgate.dev"),
+        ],
+        "editor" => &[
+            (
+                "get list watch create patch update delete deletecollection",
+                "seccompprofiles.callgate.dev",
+            ),
+            ("get list watch", "seccompnodes.callgate.dev"),
+        ],
+        other => bail!("nothing is known of {other}"),
+    })
+}
+
 #[tokio::test]
-async fn viewers_read_and_editors_also_write_profiles() -> Result<()> {
-    let admin = cluster().await?.admin().await?;
-    let rights = |verbs: &str, resource: &str| -> Vec<String> {
-        let verbs = verbs.split(' ');
-        verbs
-            .map(|verb| format!("{verb} {resource}.callgate.dev"))
-            .collect()
-    };
-    let read = "get list watch";
-    let write = "create delete deletecollection patch update";
-    let viewer = [rights(read, "seccompnodes"), rights(read, "seccompprofiles")].concat();
-    let editor = [&viewer[..], &rights(write, "seccompprofiles")].concat();
-    for (person, expected) in [("viewer", viewer), ("editor", editor)] {
-        let granted = granted(&admin, TEAM, person).await?;
+async fn everybody_is_granted_these_rights_for_these_objects_and_no_others() -> Result<()> {
+    let cluster = cluster().await?;
+    let admin = cluster.admin().await?;
+    for (home, account, _) in everybody(cluster).await? {
+        let granted = granted(&admin, home, account).await?;
         let granted: BTreeSet<_> = granted.iter().map(ToString::to_string).collect();
-        assert_eq!(granted, BTreeSet::from_iter(expected), "{person}");
+        let expected = expected(account)?.iter().flat_map(|(verbs, of)| {
+            let verbs = verbs.split(' ');
+            verbs.map(move |verb| format!("{verb} {of}"))
+        });
+        assert_eq!(granted, expected.collect(), "{account}");
     }
     Ok(())
 }
