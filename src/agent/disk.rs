@@ -17,7 +17,6 @@ use super::backoff::Backoff;
 use super::plan::Live;
 use super::report::Aspect;
 use super::state::{FileChange, OnDisk};
-use crate::api::ConditionStatus;
 use crate::profile::{Canonical, Digest, ProfileName};
 use crate::store::{Bounds, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
 use drift::Drift;
@@ -411,6 +410,7 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
+    use crate::api::ConditionStatus;
 
     #[tokio::test]
     async fn a_directory_that_cannot_be_opened_for_the_moment_may_be_writable_and_is_once_it_opens() {
