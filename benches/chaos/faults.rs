@@ -19,8 +19,10 @@ use crate::report::Outcome;
 
 /// Short, so that removals happen during the churn.
 const GRACE: &str = "2s";
-/// How long after the end of the faults everything may take. A profile counts as used for a minute after its last pod.
-const SETTLED: Duration = Duration::from_secs(240);
+/// How long after the end of the churn the faults go on. A profile counts as used for a minute after its last pod.
+const QUIET: Duration = Duration::from_secs(65);
+/// How long after the end of the faults everything may take.
+const SETTLED: Duration = Duration::from_secs(120);
 /// How often the disks are looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -70,6 +72,12 @@ pub(crate) async fn run(nodes: u8, time: Duration, random: &mut fastrand::Rng) -
             anstream::eprintln!("  {tenth} tenths of the churn");
         }
         tokio::time::sleep(Duration::from_millis(random.u64(..150))).await;
+    }
+    // What there still is to do is done under faults, too.
+    let quiet = Instant::now();
+    while quiet.elapsed() < QUIET {
+        bed.keep_up(&mut outcome).await?;
+        tokio::time::sleep(LOOK).await;
     }
     bed.proxy.set_bad(false);
     bed.settle(&churn, "after the churn", &mut outcome).await?;

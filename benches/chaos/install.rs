@@ -28,15 +28,16 @@ impl Change {
         let mut after = before.clone();
         while after.is_empty() || after == *before {
             for _ in 0..random.u32(1..=4) {
-                let name = format!(
-                    "{}/{}",
-                    random.choice(NAMESPACES).unwrap_or("x"),
-                    random.choice(NAMES).unwrap_or("x")
-                );
-                if random.u8(..3) == 0 {
-                    after.remove(&name);
-                } else {
-                    after.insert(name, random.u32(1..1_000_000));
+                let there: Vec<String> = after.keys().cloned().collect();
+                let there = random.choice(there).filter(|_| random.u8(..3) > 0);
+                match there {
+                    Some(name) if random.bool() => {
+                        after.remove(&name);
+                    }
+                    there => {
+                        let name = there.unwrap_or_else(|| any_name(random));
+                        after.insert(name, random.u32(1..1_000_000));
+                    }
                 }
             }
         }
@@ -56,6 +57,12 @@ impl Change {
         };
         Self::random(&before, random)
     }
+}
+
+fn any_name(random: &mut fastrand::Rng) -> String {
+    let namespace = random.choice(NAMESPACES).unwrap_or(NAMESPACES[0]);
+    let name = random.choice(NAMES).unwrap_or(NAMES[0]);
+    format!("{namespace}/{name}")
 }
 
 /// A directory for seccomp roots and folders of manifests.

@@ -21,6 +21,9 @@ use crate::versions::Versions;
 const AGENTS: u32 = 10;
 const AT_RANDOM: u32 = 5;
 
+/// How often a chosen call is tried to hit.
+const TRIES: u8 = 5;
+
 /// Where to kill: as the main thread is about to make this call after so many of its name.
 #[derive(Debug, Clone)]
 struct Point {
@@ -98,19 +101,28 @@ impl<'a> Scene<'a> {
     }
 
     fn kill_at(&self, point: &Point, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
-        let root = self.copy()?;
         let kill = Some((point.call.as_str(), point.before));
-        let status = install(traced(callgate(), &self.log, kill), &self.folder, &root)?;
-        let when = format!("{:?}, killed before: {}", self.change, point.step);
-        if status.signal() == Some(9) {
-            let killed_at = last_step(&self.log, &root)?.unwrap_or_else(|| "no step of the store".to_owned());
-            outcome.count("kills of install", 1);
-            outcome.count(&format!("… before: {killed_at}"), 1);
-        } else {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let root = self.copy()?;
+            let status = install(traced(callgate(), &self.log, kill), &self.folder, &root)?;
+            let step = last_step(&self.log, &root)?;
             // How often the main thread wakes another one, which is a write, too, is not the same each time.
-            outcome.count("installs that ended before the chosen call", 1);
+            if step.is_none() && tries < TRIES {
+                outcome.count("runs that missed the chosen call, and were made again", 1);
+                continue;
+            }
+            if status.signal() == Some(9) {
+                outcome.count("kills of install", 1);
+                let step = step.unwrap_or_else(|| "no step of the store".to_owned());
+                outcome.count(&format!("… before: {step}"), 1);
+            } else {
+                outcome.count("installs that ended before the chosen call", 1);
+            }
+            let when = format!("{:?}, killed before: {}", self.change, point.step);
+            return self.look(&root, &when, outcome, random);
         }
-        self.look(&root, &when, outcome, random)
     }
 
     fn kill_some_time(&self, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
