@@ -73,6 +73,7 @@ pub(crate) async fn run(nodes: u8, time: Duration, random: &mut fastrand::Rng) -
         }
         tokio::time::sleep(Duration::from_millis(random.u64(..150))).await;
     }
+    churn.end().await?;
     // What there still is to do is done under faults, too.
     let quiet = Instant::now();
     while quiet.elapsed() < QUIET {

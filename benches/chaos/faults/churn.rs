@@ -22,6 +22,8 @@ const PROFILES: u8 = 8;
 /// The label that profiles select nodes by, and its values.
 const LABEL: &str = "zone";
 const ZONES: [&str; 3] = ["a", "b", "c"];
+/// That of nodes that come and go without an agent.
+const GHOSTS: &str = "ghost";
 /// Pods at once, at most.
 const PODS: usize = 30;
 /// The namespace of profiles that are good once and never again: one for each node, which a pod uses from before the faults
@@ -39,6 +41,7 @@ pub(super) struct Churn {
     kept: BTreeMap<(String, String), Digest>,
     /// There now, with their nodes.
     pods: Vec<String>,
+    ghosts: Vec<String>,
     number: u32,
 }
 
@@ -58,6 +61,7 @@ impl Churn {
             history: BTreeMap::new(),
             kept: BTreeMap::new(),
             pods: Vec::new(),
+            ghosts: Vec::new(),
             number: 0,
         };
         churn.apply(BROKEN, Kind::Good(0), None).await?;
@@ -84,7 +88,10 @@ impl Churn {
             random.choice(NAMESPACES).unwrap_or(NAMESPACES[0]),
             random.u8(..PROFILES)
         );
-        let zone = random.choice(ZONES).filter(|_| random.bool());
+        let zone = match random.u8(..10) {
+            0 => Some(GHOSTS),
+            _ => random.choice(ZONES).filter(|_| random.bool()),
+        };
         let done = match random.u8(..100) {
             0..40 => {
                 self.apply(&name, Kind::Good(self.number), zone).await?;
@@ -110,7 +117,19 @@ impl Churn {
                 self.delete(name).await?;
                 "profiles deleted, if they were there"
             }
-            65..75 => {
+            65..70 => {
+                let ghost = format!("ghost-{}", self.number);
+                let node = json!({"metadata": {"name": ghost, "labels": {LABEL: GHOSTS}}});
+                let api = Api::<Node>::all(self.client.clone());
+                api.create(&PostParams::default(), &serde_json::from_value(node)?)
+                    .await?;
+                self.ghosts.push(ghost);
+                if self.ghosts.len() > 2 {
+                    self.bury(1).await?;
+                }
+                "nodes without an agent, come and gone"
+            }
+            70..75 => {
                 let node = node(random.u8(..self.nodes));
                 let labels = random.choice(ZONES);
                 let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: labels}}}));
@@ -139,6 +158,20 @@ impl Churn {
             _ => return Ok(()),
         };
         outcome.count(done, 1);
+        Ok(())
+    }
+
+    /// The last things that happen.
+    pub(super) async fn end(&mut self) -> Result<()> {
+        self.bury(self.ghosts.len()).await
+    }
+
+    /// The oldest nodes without an agent go.
+    async fn bury(&mut self, count: usize) -> Result<()> {
+        let api = Api::<Node>::all(self.client.clone());
+        for ghost in self.ghosts.drain(..count) {
+            api.delete(&ghost, &DeleteParams::default()).await?;
+        }
         Ok(())
     }
 
