@@ -13,26 +13,34 @@ use tempfile::TempDir;
 /// A temporary directory that only our user can look into. It is removed when this value is dropped, and when this
 /// program ends in any way: a value in a static is never dropped.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     // The order is that of the end.
     _sweeper: Sweeper,
     directory: TempDir,
 }
 
 impl Scratch {
-    pub(crate) fn new(prefix: &str) -> Result<Self> {
+    /// Where temporary files go.
+    pub fn new(prefix: &str) -> Result<Self> {
+        Self::within(&std::env::temp_dir(), prefix)
+    }
+
+    /// In this directory.
+    pub fn within(parent: &Path, prefix: &str) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix(prefix)
             .permissions(Permissions::from_mode(0o700))
-            .tempdir()
-            .context("cannot make a temporary directory")?;
+            .tempdir_in(parent)
+            .with_context(|| format!("cannot make a temporary directory in {}", parent.display()))?;
         Ok(Self {
             _sweeper: Sweeper::start(REMOVE, &[directory.path().as_os_str()])?,
             directory,
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 }
@@ -42,11 +50,11 @@ const REMOVE: &str = r#"n=0; until rm -rf "$1" || [ $n -ge 10 ]; do sleep 1; n=$
 
 /// A shell that runs a script when its standard input ends, which it does when we end, however we end.
 #[derive(Debug)]
-pub(crate) struct Sweeper(Child);
+pub struct Sweeper(Child);
 
 impl Sweeper {
     /// `arguments` are the script's `$1` and so on.
-    pub(crate) fn start(script: &str, arguments: &[&OsStr]) -> Result<Self> {
+    pub fn start(script: &str, arguments: &[&OsStr]) -> Result<Self> {
         // `read` gives nothing until we are gone.
         let child = Command::new("sh")
             .args([
