@@ -26,6 +26,13 @@ HELM_DOCS := tests/kubernetes/bin/helm-docs
 FUZZ_SECONDS ?= 600
 FUZZERS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
+# For `make scale`: nodes, profiles, how long nothing happens, in seconds, and how it is built (what is counted is the
+# same with `dev`, for which there is nothing to build after `make test`).
+N ?= 1000
+P ?= 200
+IDLE ?= 600
+SCALE_PROFILE ?= bench
+
 # For `make image`: amd64 or arm64.
 IMAGE_ARCH ?= $(shell dpkg --print-architecture)
 # What it needs to compile for the other one.
@@ -107,6 +114,11 @@ bench: packages kubernetes ## Measure against the budgets, and print a table
 .PHONY: chaos
 chaos: root packages kubernetes ## Kill, cut the power and break the API server by the thousand: SEED=N, CHAOS="--kills 100"
 	$(AS_ROOT) bench --locked --profile dev --bench chaos -- $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
+.PHONY: scale
+scale: root packages kubernetes ## Measure with a thousand nodes (N, P, IDLE in seconds; GROWTH=1: how costs grow); needs root
+	cargo bench --locked --profile $(SCALE_PROFILE) --bench scale --no-run
+	$(AS_ROOT) bench --locked --profile $(SCALE_PROFILE) --bench scale -- --nodes $(N) --profiles $(P) --idle $(IDLE) $(if $(GROWTH),--growth)
 
 .PHONY: measure
 measure: root packages runtimes ## Measure what container runtimes do and need, and write docs/runtimes.md
