@@ -36,13 +36,19 @@ impl Tree {
                 tree.others.push(directory.into());
                 continue;
             }
-            let files = names(&path)?.unwrap_or_default();
+            // What goes while it is read is not there.
+            let Some(files) = names(&path)? else { continue };
             if files.is_empty() {
                 tree.add_empty(Path::new(&directory));
             }
             for file in files {
-                let bytes = fs::read(path.join(&file)).with_context(|| format!("{directory}/{file}"))?;
-                tree.add(&Path::new(&directory).join(file), bytes);
+                match fs::read(path.join(&file)) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    bytes => tree.add(
+                        &Path::new(&directory).join(&file),
+                        bytes.with_context(|| format!("{directory}/{file}"))?,
+                    ),
+                }
             }
         }
         Ok(tree)
