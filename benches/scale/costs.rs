@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use harness::{Cluster, Counters};
+use harness::{Cluster, Counters, Requests};
 use serde::Serialize;
 
 use crate::usage::{Usage, float};
@@ -25,6 +25,8 @@ pub(crate) struct Costs {
     pub(crate) seconds: f64,
     /// By verb and resource, of all clients, this program's own included.
     pub(crate) requests: BTreeMap<String, u64>,
+    /// Those of them that were answered with success.
+    accepted: BTreeMap<String, u64>,
     /// By status code, of all clients.
     pub(crate) answers: BTreeMap<String, u64>,
     pub(crate) watch_events: u64,
@@ -92,10 +94,13 @@ impl Costs {
         // A new API server counts from zero, in requests and in processor time.
         let is_new = (before.counters.apiserver_started - after.counters.apiserver_started).abs() > 0.5;
         let counted = if is_new { &zero } else { &before.counters };
-        let requests = after.counters.requests.iter().filter_map(|(request, count)| {
-            let more = count - counted.requests.get(request).copied().unwrap_or_default();
-            (more > 0).then(|| (format!("{} {}", request.verb, request.resource), more))
-        });
+        let more = |after: &Requests, before: &Requests| {
+            let counts = after.iter().filter_map(|(request, count)| {
+                let more = count - before.get(request).copied().unwrap_or_default();
+                (more > 0).then(|| (format!("{} {}", request.verb, request.resource), more))
+            });
+            counts.collect()
+        };
         let answers = after.counters.answers.iter().filter_map(|(code, count)| {
             let more = count - counted.answers.get(code).copied().unwrap_or_default();
             (more > 0).then(|| (code.clone(), more))
@@ -104,7 +109,8 @@ impl Costs {
         let apiserver = if is_new { 0.0 } else { before.apiserver.cpu };
         Self {
             seconds: (after.at - before.at).as_secs_f64(),
-            requests: requests.collect(),
+            requests: more(&after.counters.requests, &counted.requests),
+            accepted: more(&after.counters.accepted, &counted.accepted),
             answers: answers.collect(),
             watch_events: events(&after.counters) - events(counted),
             etcd_bytes: after.counters.etcd_bytes - before.counters.etcd_bytes,
@@ -117,9 +123,9 @@ impl Costs {
         }
     }
 
-    /// Writes of these resources, each with its subresource.
+    /// Writes of these resources, each with its subresource, that were not refused.
     fn writes(&self, resources: &[&str]) -> u64 {
-        let counts = self.requests.iter().filter(|(request, _)| {
+        let counts = self.accepted.iter().filter(|(request, _)| {
             let (verb, resource) = request.split_once(' ').unwrap_or_default();
             matches!(verb, "POST" | "PUT" | "PATCH" | "APPLY" | "DELETE") && resources.contains(&resource)
         });
@@ -160,6 +166,9 @@ impl Costs {
             *self.requests.entry(request).or_default() += count;
         }
         self.seconds += other.seconds;
+        for (request, count) in other.accepted {
+            *self.accepted.entry(request).or_default() += count;
+        }
         for (code, count) in other.answers {
             *self.answers.entry(code).or_default() += count;
         }
@@ -175,8 +184,10 @@ impl Costs {
 
     /// The share of `parts` equal ones.
     pub(crate) fn divided(mut self, parts: u32) -> Self {
-        for count in self.requests.values_mut().chain(self.answers.values_mut()) {
-            *count /= u64::from(parts);
+        for counts in [&mut self.requests, &mut self.accepted, &mut self.answers] {
+            for count in counts.values_mut() {
+                *count /= u64::from(parts);
+            }
         }
         self.watch_events /= u64::from(parts);
         self.etcd_bytes /= u64::from(parts);

@@ -28,7 +28,9 @@ pub struct Counters {
     pub apiserver_started: f64,
     /// Whatever their outcome.
     pub requests: Requests,
-    /// The same by the status code of the answer.
+    /// Those of them that were answered with success.
+    pub accepted: Requests,
+    /// All by the status code of the answer.
     pub answers: BTreeMap<String, u64>,
     /// What watchers were sent, by the resource, plural.
     pub watch_events: BTreeMap<String, u64>,
@@ -78,6 +80,9 @@ fn counters(apiserver: &str, etcd: &str) -> Counters {
     Counters {
         apiserver_started: first(apiserver, "process_start_time_seconds"),
         requests: requests(apiserver),
+        accepted: requests_where(apiserver, |labels| {
+            label(labels, "code").is_some_and(|code| code.starts_with('2'))
+        }),
         answers,
         watch_events,
         etcd_bytes: whole(first(etcd, "etcd_disk_wal_write_bytes_total")),
@@ -85,8 +90,12 @@ fn counters(apiserver: &str, etcd: &str) -> Counters {
 }
 
 fn requests(text: &str) -> Requests {
+    requests_where(text, |_| true)
+}
+
+fn requests_where(text: &str, counts: impl Fn(&str) -> bool) -> Requests {
     let mut requests = Requests::new();
-    for (labels, value) in series(text, "apiserver_request_total") {
+    for (labels, value) in series(text, "apiserver_request_total").filter(|(labels, _)| counts(labels)) {
         let (Some(verb), Some(resource)) = (label(labels, "verb"), label(labels, "resource")) else {
             continue;
         };
@@ -169,6 +178,7 @@ mod tests {
         );
         let counted = counters(apiserver, "etcd_disk_wal_write_bytes_total 2.5e+06\n");
         assert_eq!(counted.requests.into_values().collect::<Vec<_>>(), [7]);
+        assert_eq!(counted.accepted.into_values().collect::<Vec<_>>(), [4]);
         let answers = [("200".to_owned(), 4), ("429".to_owned(), 3)];
         assert_eq!(counted.answers, BTreeMap::from(answers));
         assert_eq!(counted.etcd_bytes, 2_500_000);
