@@ -29,6 +29,8 @@ enum Broken {
     ShortGrace,
     /// It takes a kernel that says nothing for one that agrees.
     BelievesSilence,
+    /// It takes every file for its cluster's.
+    TakesAllForItsOwn,
     /// It reports what it is to have.
     ReportsWhatIsWanted,
     /// It sees no pods.
@@ -55,10 +57,10 @@ impl Broken {
         kind: Kind,
         event: Event<Object>,
     ) -> Option<Event<Object>> {
-        let is_list = matches!(event, Event::Init | Event::InitDone);
+        let begins_or_ends = matches!(event, Event::Init | Event::InitDone);
         let is_lost = match (broken, node, kind) {
             (Some(Self::MissesPods), Some(_), Kind::Pods)
-            | (Some(Self::MissesReadiness), None, Kind::Pods) => !is_list,
+            | (Some(Self::MissesReadiness), None, Kind::Pods) => !begins_or_ends,
             (Some(Self::MissesLists), Some(_), Kind::Profiles) => matches!(event, Event::InitApply(_)),
             (Some(Self::MissesDeletions), Some(_), Kind::Profiles) => matches!(event, Event::Delete(_)),
             (Some(Self::MissesStatuses), None, Kind::Profiles) => {
@@ -125,6 +127,7 @@ fn each_promise_is_seen_to_break_where_something_is_wrong() {
         (Broken::MissesPods, Promise::UsedFilesAreReported),
         (Broken::MissesTrouble, Promise::UsedFilesStay),
         (Broken::ShortGrace, Promise::FilesStayForTheGrace),
+        (Broken::TakesAllForItsOwn, Promise::FilesOfOthersStay),
         (Broken::BelievesSilence, Promise::OnlyProvenIsWritten),
         (Broken::MissesLists, Promise::ReadyAgentsAreDone),
         (Broken::MissesReadiness, Promise::ReadyIsTrue),

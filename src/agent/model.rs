@@ -155,7 +155,7 @@ impl Agent {
         let seen = match kind {
             Kind::Profiles => Seen::Profile(change(map(event, Object::profile), profile)),
             Kind::Nodes => Seen::Node(change(map(event, Object::node), node_facts)),
-            Kind::Pods => Seen::Pod(change(map(event, Object::pod), pod)),
+            Kind::Pods => Seen::Pod(change(map(event, Object::pod), |one| pod(&one))),
             Kind::Reports => Seen::Report(change(map(event, Object::report), |report| {
                 ((), Some(Box::new(report)))
             })),
@@ -231,9 +231,9 @@ impl Agent {
         let machine = self.machine;
         self.plan(disk, now);
         if self.is_identified {
-            let changes = self.retries.due(self.state.changes(), now);
-            let is_changed = !changes.is_empty();
-            for (number, change) in changes.into_iter().enumerate() {
+            let due = self.retries.due(self.state.changes(), now);
+            let is_changed = !due.is_empty();
+            for (number, change) in due.into_iter().enumerate() {
                 if dies_after == Some(number) {
                     turned.crashed = true;
                     return turned;
@@ -270,7 +270,7 @@ impl Agent {
         };
         let on_disk = disk.seen(&self.retries, self.is_identified, machine);
         turned.sent = self.state.conclude(&on_disk, around, now, time).send;
-        self.sending = turned.sent.clone().or(self.sending.take());
+        self.sending = turned.sent.clone().or_else(|| self.sending.take());
         turned.is_now_ready = self.is_ready() && !was_ready;
         turned
     }

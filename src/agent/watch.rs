@@ -158,7 +158,7 @@ pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Re
         Api::<Pod>::all(client.clone()),
         config().fields(&format!("spec.nodeName={node}")),
         tell(Watched::Pods),
-        pod,
+        |one| pod(&one),
         Seen::Pod,
     ));
     // Guarded: a report that somebody made unreadable is written anew.
@@ -199,8 +199,8 @@ pub(super) fn node_facts(node: PartialObjectMeta<Node>) -> ((), NodeFacts) {
 }
 
 /// What is kept of a pod.
-pub(super) fn pod(pod: Pod) -> (String, BTreeSet<ProfileName>) {
-    (pod.uid().unwrap_or_default(), profiles_of(&pod))
+pub(super) fn pod(pod: &Pod) -> (String, BTreeSet<ProfileName>) {
+    (pod.uid().unwrap_or_default(), profiles_of(pod))
 }
 
 /// One step of a watch, of which only what `keep` keeps goes on.

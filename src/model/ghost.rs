@@ -114,17 +114,23 @@ impl Ghost {
         .collect()
     }
 
-    /// The digest and whether it is for this agent's node, of a profile that there is.
-    pub(super) fn wanted(&self, name: &ProfileName) -> Option<Option<Digest>> {
-        let object = self.of(Kind::Profiles).objects.get(&name.to_string())?;
-        let spec = object.clone().profile().spec;
-        let is_selected = match (selector(&spec), &self.labels) {
+    /// Whether there is a profile of this name that is for this agent's node.
+    fn is_wanted(&self, name: &ProfileName) -> bool {
+        let Some(profile) = self.profile(&name.to_string()) else {
+            return false;
+        };
+        match (selector(&profile.spec), &self.labels) {
             (None, _) => true,
             (Some(selector), _) if selector.is_empty() => true,
             (Some(selector), Some(labels)) => matches(&selector, labels),
-            (Some(_), None) => return None,
-        };
-        is_selected.then(|| super::content::content(&spec).digest())
+            (Some(_), None) => false,
+        }
+    }
+
+    /// What that profile's file is to be, if it can be read.
+    pub(super) fn wanted(&self, name: &ProfileName) -> Option<Digest> {
+        let profile = self.profile(&name.to_string()).filter(|_| self.is_wanted(name));
+        super::content::content(&profile?.spec).digest()
     }
 
     /// The profiles that an agent was told of.
@@ -143,7 +149,7 @@ impl Ghost {
     pub(super) fn note_unwanted<'a>(&mut self, files: impl Iterator<Item = &'a ProfileName>, now: Instant) {
         let before = std::mem::take(&mut self.unwanted);
         self.unwanted = files
-            .filter(|name| self.wanted(name).is_none())
+            .filter(|name| !self.is_wanted(name))
             .map(|name| (name.clone(), before.get(name).copied().unwrap_or(now)))
             .collect();
     }

@@ -40,6 +40,8 @@ pub(super) enum Promise {
     UsedFilesStay,
     /// No file goes whose profile is wanted, or was until less than the grace ago.
     FilesStayForTheGrace,
+    /// No file of `callgate install` goes unless an object's took its place.
+    FilesOfOthersStay,
     /// What is written passed on this node, and is what its profile says.
     OnlyProvenIsWritten,
     /// An agent is ready once every profile that it was told of was dealt with.
@@ -67,6 +69,8 @@ pub(super) struct NodeUnderTest {
     passed: BTreeSet<Digest>,
     /// What each object had when it last was written: by the object's name. A file that stays is this one.
     pub(super) written: BTreeMap<ProfileName, Digest>,
+    /// A file of `callgate install`, while the record says so.
+    foreign: Option<ProfileName>,
     /// In its next turn it dies after so many changes.
     dies_after: Option<usize>,
     /// The kernel says nothing.
@@ -121,6 +125,7 @@ impl World {
                 ghost: Ghost::new(),
                 passed: BTreeSet::new(),
                 written: BTreeMap::new(),
+                foreign: None,
                 dies_after: None,
                 is_silent: false,
                 was_hindered: false,
@@ -151,7 +156,12 @@ impl World {
         let last = &mut world.nodes[usize::from(NODES) - 1];
         last.passed.insert(file.digest);
         last.disk.proofs.insert(file.digest, last.machine);
-        let origin = Origin::Install;
+        last.foreign = Some(profile(0));
+        let origin = if broken == Some(Broken::TakesAllForItsOwn) {
+            Origin::Cluster
+        } else {
+            Origin::Install
+        };
         last.disk.live.insert(profile(0), Installed { file, origin });
         for index in 0..NODES {
             world.server.register(&format!("n{index}"), Some(index % 2));
@@ -162,10 +172,6 @@ impl World {
         world.replicas[0].controller.lead(true, now);
         world.settle();
         world
-    }
-
-    pub(super) const fn is(&self, broken: Broken) -> bool {
-        matches!(self.broken, Some(one) if one as u8 == broken as u8)
     }
 
     fn time(&self) -> Time {
@@ -222,7 +228,7 @@ impl World {
             }
             Action::Crash(index, damage) => self.crash_agent(node(index), damage),
             Action::DieAfter(index, changes) => {
-                self.nodes[node(index)].dies_after = Some(usize::from(changes))
+                self.nodes[node(index)].dies_after = Some(usize::from(changes));
             }
             Action::Start(index, upgrade) => {
                 let index = node(index);
@@ -408,7 +414,7 @@ impl World {
     }
 
     fn start_agent(&mut self, index: usize) {
-        let grace = if self.is(Broken::ShortGrace) {
+        let grace = if self.broken == Some(Broken::ShortGrace) {
             GRACE / 10
         } else {
             GRACE
@@ -426,7 +432,10 @@ impl World {
         let Some(agent) = node.agent.take() else { return };
         match damage {
             Damage::None => {}
-            Damage::Record => node.disk.lose_record(),
+            Damage::Record => {
+                node.disk.lose_record();
+                node.foreign = None;
+            }
             Damage::File(name) => {
                 node.disk.live.remove(&profile(name));
                 node.disk.unproven.remove(&profile(name));
@@ -514,7 +523,7 @@ impl World {
                 let wanted = node
                     .ghost
                     .profiles()
-                    .filter_map(|name| Some((name.clone(), node.ghost.wanted(&name)??)));
+                    .filter_map(|name| Some((name.clone(), node.ghost.wanted(&name)?)));
                 let all: BTreeMap<_, _> = wanted.collect();
                 object.spec.profiles = all.iter().collect();
                 if let Some(agent) = &mut self.nodes[index].agent {
@@ -543,7 +552,8 @@ impl World {
         let violation = match changed {
             Changed::Wrote(name, digest) => {
                 node.written.insert(name.clone(), *digest);
-                let is_asked = ghost.wanted(name) == Some(Some(*digest));
+                node.foreign.take_if(|foreign| foreign == name);
+                let is_asked = ghost.wanted(name) == Some(*digest);
                 let is_proven = node.passed.contains(digest);
                 (!is_asked || !is_proven).then_some((
                     Promise::OnlyProvenIsWritten,
@@ -558,7 +568,12 @@ impl World {
                     && ghost.is_whole(Kind::Pods)
                     && ghost.is_complete(Kind::Nodes);
                 let since = ghost.unwanted_since(name);
-                if ghost.used().contains(name) || !is_told {
+                if node.foreign.as_ref() == Some(name) {
+                    Some((
+                        Promise::FilesOfOthersStay,
+                        format!("{}: {name} removed", node.name),
+                    ))
+                } else if ghost.used().contains(name) || !is_told {
                     Some((
                         Promise::UsedFilesStay,
                         format!("{}: {name} removed, told all: {is_told}", node.name),
@@ -597,7 +612,7 @@ impl World {
         if turned.is_now_ready {
             // What the disk did not take, or the kernel did not answer, is dealt with.
             let is_missing = |name: &ProfileName| {
-                let wanted = node.ghost.wanted(name).flatten();
+                let wanted = node.ghost.wanted(name);
                 let profile = node.ghost.profile(&name.to_string());
                 let passes =
                     profile.is_some_and(|profile| content_of(&profile).refusal(node.machine).is_none());
