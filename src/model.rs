@@ -14,7 +14,7 @@ use kube::runtime::watcher::Event;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use action::{Action, any_action, coming_and_going};
 use content::Content;
@@ -89,8 +89,22 @@ fn run(broken: Option<Broken>, actions: &[Action]) -> Option<Violation> {
     world.violation
 }
 
+/// The same worlds in each run, unless `PROPTEST_RNG_SEED` asks for others: a change is not to fail for what it did not do.
+/// To search for more: `PROPTEST_CASES=10000 PROPTEST_RNG_SEED=7 cargo test --lib model::`.
+fn config() -> Config {
+    let default = Config::default();
+    Config {
+        failure_persistence: None,
+        rng_seed: match default.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(0),
+            fixed @ RngSeed::Fixed(_) => fixed,
+        },
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn whatever_happens_every_promise_is_kept_and_all_ends_as_the_objects_ask(

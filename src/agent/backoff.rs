@@ -1,6 +1,5 @@
 //! How long to wait before the next try.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 /// Waits that double from a first one to a cap, each shortened by up to a half at random, so that the agents of
@@ -25,10 +24,7 @@ impl Backoff {
     pub(super) fn wait(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(self.cap);
-        // A new `RandomState` has new random keys: randomness enough, without a crate for it.
-        let random = RandomState::new().build_hasher().finish();
-        let thousandths = 500 + u32::try_from(random % 501).unwrap_or_default();
-        whole * thousandths / 1000
+        whole * fastrand::u32(500..=1000) / 1000
     }
 
     /// It worked: the next wait is the first one again.

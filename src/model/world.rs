@@ -108,6 +108,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(broken: Option<Broken>) -> Self {
+        // The waits of agents are random, and are to be the same when a run is repeated.
+        fastrand::seed(0);
         let machine = Machine {
             new_kernel: false,
             new_rules: false,
