@@ -27,7 +27,7 @@ FUZZ_SECONDS ?= 600
 FUZZERS ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
 # For `make scale`: nodes, profiles, how long nothing happens, in seconds, and how it is built (what is counted is the
-# same with `dev`, for which there is nothing to build after `make test`).
+# same with `dev`, for which there is little to build after `make test`).
 N ?= 1000
 P ?= 200
 IDLE ?= 600
@@ -110,14 +110,13 @@ bench: packages kubernetes ## Measure against the budgets, and print a table
 	cargo build --locked --release --bin callgate
 	cargo bench --locked --bench latency
 
-# Not optimised, with the checks of debug builds, and nothing to build after `make test`.
+# Not optimised, with the checks of debug builds, and only itself to build after `make test`.
 .PHONY: chaos
 chaos: root packages kubernetes ## Kill, cut the power and break the API server by the thousand: SEED=N, CHAOS="--kills 100"
 	$(AS_ROOT) bench --locked --profile dev --bench chaos -- $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 .PHONY: scale
 scale: root packages kubernetes ## Measure with a thousand nodes (N, P, IDLE in seconds; GROWTH=1: how costs grow); needs root
-	cargo bench --locked --profile $(SCALE_PROFILE) --bench scale --no-run
 	$(AS_ROOT) bench --locked --profile $(SCALE_PROFILE) --bench scale -- --nodes $(N) --profiles $(P) --idle $(IDLE) $(if $(GROWTH),--growth)
 
 .PHONY: measure

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use callgate::api::{LiveKey, LiveSet, SeccompProfile};
@@ -240,6 +241,21 @@ impl Fleet {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Waits until no request of the scene before comes any more: one that was refused, or a status that was written often,
+    /// is made up to ten seconds later. Gives up after three minutes, and leaves the verdict to the next scene.
+    pub(crate) async fn calm(&mut self) -> Result<()> {
+        const LATEST: Duration = Duration::from_secs(12);
+        for _ in 0..15 {
+            let before = self.begin().await?;
+            tokio::time::sleep(LATEST).await;
+            let costs = self.end(&before).await?;
+            if costs.verb("LIST") == 0 && costs.callgate_writes() == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Counts what follows, from a quiet moment on.

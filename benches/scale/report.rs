@@ -90,6 +90,20 @@ impl Report {
         self.goal(what, Some(budget), measured, met, true);
     }
 
+    /// A goal for a number of writes. A write that is given up as unanswered, and is carried out all the same, is made
+    /// again: a few too many are told, and more are an error.
+    pub(crate) fn writes(&mut self, what: &str, budget: &str, measured: u64, limit: u64) {
+        let slack = limit / 20 + 2;
+        let is_error = measured > limit + slack;
+        self.goal(
+            what,
+            Some(budget),
+            measured.to_string(),
+            measured <= limit,
+            is_error,
+        );
+    }
+
     /// A goal whose miss is told: it may be the machine's doing.
     pub(crate) fn soft(&mut self, what: &str, budget: &str, measured: String, met: bool) {
         self.goal(what, Some(budget), measured, met, false);

@@ -3,10 +3,9 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
 
 /// Of a process and all its descendants.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     /// Seconds of processor time so far, those of descendants that have ended included.
     pub(crate) cpu: f64,

@@ -30,8 +30,6 @@ const POLL: Duration = Duration::from_secs(10);
 /// How soon after a failure the disk is tried again, and at the latest.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// How many changes are made in one go, so that the loop turns in between.
-const BATCH: usize = 32;
 
 /// The node's directory and all that is known about its state.
 #[derive(Debug)]

@@ -175,7 +175,7 @@ impl Draft {
         self.hold(Box::new(held));
     }
 
-    /// The write ended, and whether it arrived is not known.
+    /// The write ended, and is to be made again.
     pub(super) fn failed(&mut self, why: &Unsent, now: Instant) {
         self.sending = false;
         let wait = match why {

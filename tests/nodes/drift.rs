@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::{NAMESPACE, eventually};
 use rustix::fs::inotify;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::lab::{alone, condition, disks, values};
 use crate::pods::{pod, under, waiting};
@@ -76,8 +77,13 @@ async fn a_damaged_file_is_mended_counted_and_told_of() -> Result<()> {
 }
 
 /// Takes all instances of inotify that the user may have.
-fn exhaust_inotify() -> Vec<OwnedFd> {
-    std::iter::from_fn(|| inotify::init(inotify::CreateFlags::CLOEXEC).ok()).collect()
+fn exhaust_inotify() -> Result<Vec<OwnedFd>> {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files)?;
+    let all = std::iter::from_fn(|| inotify::init(inotify::CreateFlags::CLOEXEC).ok()).collect();
+    fs::File::open("/dev/null").context("this process has no descriptors left, and inotify has instances")?;
+    Ok(all)
 }
 
 #[tokio::test]
@@ -100,11 +106,11 @@ async fn with_inotify_exhausted_a_file_is_mended_more_slowly_and_the_report_says
             files.push(lab.file(&node, &namespace, name)?);
         }
         let good = fs::read(&files[0])?;
-        let mut all = exhaust_inotify();
+        let mut all = exhaust_inotify()?;
         lab.replace_agent(&node).await?;
         let message = eventually(&format!("{node} to be without inotify"), async || {
             // What the agent before it had comes free at its end.
-            all.extend(exhaust_inotify());
+            all.extend(exhaust_inotify()?);
             watch_is(&node, "False").await
         })
         .await?;

@@ -12,19 +12,18 @@ use harness::{Nodes, Software, eventually};
 use crate::lab::alone;
 
 /// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
-/// the processes of a control plane, networks with what is in them, files and settings of the machine, and temporary
-/// directories.
+/// the processes of a control plane and of its network, files and settings of the machine, and temporary directories.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         // One that has just ended has neither.
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let (name, groups) = (read("comm"), read("cgroup"));
-        all.extend(ours(&groups).map(|group| format!("a process in {group}")));
-        // Each node has one, and the control plane has, which a process or a file holds.
-        if let Ok(network) = fs::read_link(entry.path().join("ns/net")) {
-            all.insert(format!("network {}", network.display()));
+        // What holds the network between nodes has its script as an argument.
+        if read("cmdline").contains("ip link add br0 type bridge") {
+            all.insert(format!("process {} of a network", entry.file_name().display()));
         }
+        all.extend(ours(&groups).map(|group| format!("a process in {group}")));
         if ["kube-", "etcd"].iter().any(|begin| name.starts_with(begin)) {
             all.insert(format!("process {} {}", entry.file_name().display(), name.trim()));
         }

@@ -44,11 +44,11 @@ pub(crate) async fn one(report: &mut Report, fleet: &mut Fleet) -> Result<()> {
     for (what, changes) in [("created", created), ("updated", updated), ("deleted", deleted)] {
         let most = changes.iter().map(|change| change.costs.callgate_writes()).max();
         let most = most.unwrap_or_default();
-        report.hard(
+        report.writes(
             &format!("API writes of one profile {what}"),
             &format!("≤ N + 3 = {limit}"),
-            most.to_string(),
-            most <= limit,
+            most,
+            limit,
         );
         let scene = summary(&format!("one profile {what}"), changes);
         let last = scene.reported.map_or(0.0, |reported| reported.last);

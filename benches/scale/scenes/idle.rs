@@ -9,6 +9,7 @@ use crate::report::{Report, Scene, mebibytes};
 use crate::usage::float;
 
 pub(crate) async fn idle(report: &mut Report, fleet: &mut Fleet, seconds: u64) -> Result<()> {
+    fleet.calm().await?;
     let before = fleet.begin().await?;
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
     while tokio::time::Instant::now() < until {

@@ -17,6 +17,7 @@ const SHARE: usize = 10;
 
 pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Result<()> {
     let count = (fleet.nodes() / SHARE).max(1);
+    fleet.calm().await?;
 
     // Their kubelets no longer answer, so their pods are no longer ready; what runs there ends.
     let before = fleet.begin().await?;
@@ -28,7 +29,7 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Resul
     .await?;
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes lost"), &costs);
-    report.scene(scene(format!("{count} nodes lost"), None, None, costs));
+    report.scene(scene(format!("{count} nodes lost"), None, costs));
 
     let before = fleet.begin().await?;
     let began = Instant::now();
@@ -42,7 +43,7 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Resul
     fleet.agents.append(&mut returned);
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes return"), &costs);
-    report.scene(scene(format!("{count} nodes return"), None, Some(done), costs));
+    report.scene(scene(format!("{count} nodes return"), Some(done), costs));
 
     let before = fleet.begin().await?;
     let stayed = fleet.agents.len();
@@ -68,7 +69,7 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Resul
     let done = began.elapsed().as_secs_f64();
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes join"), &costs);
-    report.scene(scene(format!("{count} nodes join"), None, Some(done), costs));
+    report.scene(scene(format!("{count} nodes join"), Some(done), costs));
 
     // They go for good, objects and all; nothing collects what they owned here.
     let before = fleet.begin().await?;
@@ -83,7 +84,7 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Resul
     .await?;
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes removed"), &costs);
-    report.scene(scene(format!("{count} nodes removed"), None, None, costs));
+    report.scene(scene(format!("{count} nodes removed"), None, costs));
     Ok(())
 }
 
@@ -123,11 +124,11 @@ pub(crate) async fn restart(report: &mut Report, fleet: &mut Fleet) -> Result<()
     Ok(())
 }
 
-fn scene(name: String, reported: Option<Spread>, done: Option<f64>, costs: crate::costs::Costs) -> Scene {
+fn scene(name: String, done: Option<f64>, costs: crate::costs::Costs) -> Scene {
     Scene {
         name,
         disk: None,
-        reported,
+        reported: None,
         done,
         costs,
     }

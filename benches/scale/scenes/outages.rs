@@ -57,12 +57,11 @@ pub(crate) async fn apiserver(report: &mut Report, fleet: &mut Fleet) -> Result<
     let reported = Spread::of(reached.values().map(since).collect());
     let costs = fleet.end(&before).await?;
     // Of the one profile that was changed meanwhile: judged, and Ready.
-    let writes = costs.profile_writes();
-    report.hard(
+    report.writes(
         "profile writes: one change while the API server comes back",
         "≤ 2",
-        writes.to_string(),
-        writes <= 2,
+        costs.profile_writes(),
+        2,
     );
     let requests: u64 = costs.requests.values().sum();
     report.fact(

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::trouble::{is_of_the_node, reason};
-use super::{BATCH, FIRST_RETRY, LAST_RETRY};
+use super::{FIRST_RETRY, LAST_RETRY};
 use crate::agent::backoff::Backoff;
 use crate::agent::plan::Held;
 use crate::agent::state::FileChange;
 use crate::profile::ProfileName;
 use crate::store::StoreError;
+
+/// How many changes are made in one go, so that the loop turns in between.
+const BATCH: usize = 32;
 
 /// By profile.
 #[derive(Debug, Default)]
