@@ -41,23 +41,27 @@ struct Agent {
     program: Program,
 }
 
-pub(crate) async fn run(nodes: u8, time: Duration, random: &mut fastrand::Rng) -> Result<Outcome> {
-    let mut outcome = Outcome::new("A faulty API server under churn");
+pub(crate) async fn run(
+    nodes: u8,
+    time: Duration,
+    outcome: &mut Outcome,
+    random: &mut fastrand::Rng,
+) -> Result<()> {
     let mut bed = Bed::start(nodes, fastrand::Rng::with_seed(random.u64(..))).await?;
     let mut churn = Churn::start(&bed.cluster, nodes).await?;
-    bed.settle(&churn, "before the churn", &mut outcome).await?;
+    bed.settle(&churn, "before the churn", outcome).await?;
 
     bed.proxy.set_bad(true);
     let started = Instant::now();
     let mut looked = started;
     let mut told = 0;
     while started.elapsed() < time {
-        churn.step(random, &mut outcome).await?;
+        churn.step(random, outcome).await?;
         if random.u8(..50) == 0 {
             let agent = random.usize(..bed.agents.len());
-            bed.restart(agent, &mut outcome)?;
+            bed.restart(agent, outcome)?;
         }
-        bed.keep_up(&mut outcome).await?;
+        bed.keep_up(outcome).await?;
         if looked.elapsed() > LOOK {
             looked = Instant::now();
             for agent in &bed.agents {
@@ -77,15 +81,15 @@ pub(crate) async fn run(nodes: u8, time: Duration, random: &mut fastrand::Rng) -
     // What there still is to do is done under faults, too.
     let quiet = Instant::now();
     while quiet.elapsed() < QUIET {
-        bed.keep_up(&mut outcome).await?;
+        bed.keep_up(outcome).await?;
         tokio::time::sleep(LOOK).await;
     }
     bed.proxy.set_bad(false);
-    bed.settle(&churn, "after the churn", &mut outcome).await?;
+    bed.settle(&churn, "after the churn", outcome).await?;
     for (what, count) in bed.proxy.done() {
         outcome.count(what, count);
     }
-    Ok(outcome)
+    Ok(())
 }
 
 impl Bed {

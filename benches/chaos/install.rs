@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use harness::Scratch;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::callgate;
 use crate::versions::{self, Versions};
@@ -65,15 +65,13 @@ fn any_name(random: &mut fastrand::Rng) -> String {
     format!("{namespace}/{name}")
 }
 
-/// A directory for seccomp roots and folders of manifests.
+/// A directory for seccomp roots and folders of manifests, of which nothing stays, however this program ends.
 #[derive(Debug)]
-pub(crate) struct Workplace(TempDir);
+pub(crate) struct Workplace(Scratch);
 
 impl Workplace {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(
-            tempfile::Builder::new().prefix("callgate-chaos-").tempdir()?,
-        ))
+        Ok(Self(Scratch::new("callgate-chaos-")?))
     }
 
     /// A path in it.

@@ -32,8 +32,7 @@ struct Point {
     step: String,
 }
 
-pub(crate) async fn run(kills: u32, random: &mut fastrand::Rng) -> Result<Outcome> {
-    let mut outcome = Outcome::new("SIGKILL of `callgate install` and of agents");
+pub(crate) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
     let of_agents = kills / AGENTS;
     let of_installs = kills - of_agents;
     let at_random = of_installs / AT_RANDOM;
@@ -48,18 +47,17 @@ pub(crate) async fn run(kills: u32, random: &mut fastrand::Rng) -> Result<Outcom
                 break;
             }
             left -= 1;
-            scene.kill_at(&point, &mut outcome, random)?;
+            scene.kill_at(&point, outcome, random)?;
             outcome.progress((of_installs - at_random - left).into(), kills.into());
         }
         outcome.count("changes of which every step was interrupted", 1);
     }
     for number in 0..at_random {
         let change = Change::from_anything(random);
-        Scene::new(&workplace, change)?.kill_some_time(&mut outcome, random)?;
+        Scene::new(&workplace, change)?.kill_some_time(outcome, random)?;
         outcome.progress((of_installs - at_random + number + 1).into(), kills.into());
     }
-    agents::run(of_agents, &mut outcome, random).await?;
-    Ok(outcome)
+    agents::run(of_agents, outcome, random).await
 }
 
 /// One change of one root, to be interrupted again and again.

@@ -1,7 +1,8 @@
 //! `make chaos`: what must hold under kills, power loss and a faulty API server, by the thousand.
 //!
-//! Prints a Markdown report, writes it and a JSON one to `target/chaos/`, and ends with an error on any violation. All
-//! that is random comes from one seed, which is printed: `make chaos SEED=N` does the same again, as far as processes and
+//! Prints a Markdown report, writes it and a JSON one to `target/chaos/` after each scene, and ends with an error on any
+//! violation, and if a scene could not be done to its end, which does not keep the others from being done. All that is
+//! random comes from one seed, which is printed: `make chaos SEED=N` does the same again, as far as processes and
 //! disks do.
 
 mod faults;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 
 /// Breaks what can break around the agent, and looks at what is left.
 #[derive(Debug, Parser)]
@@ -63,6 +64,17 @@ enum Scene {
     Faults,
 }
 
+impl Scene {
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Torn => "Updates of one profile under readers",
+            Self::Kills => "SIGKILL of `callgate install` and of agents",
+            Self::Power => "Power loss",
+            Self::Faults => "A faulty API server under churn",
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
@@ -87,17 +99,24 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         // Whichever scenes run, each has its own.
         let mut random = fastrand::Rng::with_seed(seed ^ (number << 32));
         let started = std::time::Instant::now();
-        let mut outcome = match scene {
-            Scene::Torn => torn::run(arguments.updates).await?,
-            Scene::Kills => kills::run(arguments.kills, &mut random).await?,
-            Scene::Power => power::run(arguments.losses, &mut random)?,
+        let mut outcome = Outcome::new(scene.title());
+        let done = match scene {
+            Scene::Torn => torn::run(arguments.updates, &mut outcome).await,
+            Scene::Kills => kills::run(arguments.kills, &mut outcome, &mut random).await,
+            Scene::Power => power::run(arguments.losses, &mut outcome, &mut random),
             Scene::Faults => {
                 let time = std::time::Duration::from_secs(arguments.faults);
-                faults::run(arguments.nodes, time, &mut random).await?
+                faults::run(arguments.nodes, time, &mut outcome, &mut random).await
             }
         };
+        if let Err(error) = done {
+            anstream::eprintln!("  error: {error:#}");
+            outcome.error = Some(format!("{error:#}"));
+        }
         outcome.seconds = started.elapsed().as_secs();
         report.add(outcome);
+        // What was found is not lost if a later scene, or the machine, ends all this.
+        report.write()?;
     }
     anstream::println!("{}", report.markdown());
     anstream::println!("Also in {}", report.write()?.display());

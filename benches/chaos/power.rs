@@ -25,8 +25,7 @@ const SAMPLES: usize = 12;
 const OPENED: u32 = 10;
 const INSTALLED: u32 = 10;
 
-pub(crate) fn run(losses: u32, random: &mut fastrand::Rng) -> Result<Outcome> {
-    let mut outcome = Outcome::new("Power loss");
+pub(crate) fn run(losses: u32, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
     let workplace = Workplace::new()?;
     let mut done = 0;
     while done < losses {
@@ -64,7 +63,7 @@ pub(crate) fn run(losses: u32, random: &mut fastrand::Rng) -> Result<Outcome> {
             {
                 let left = disk.after(loss, random);
                 let when = format!("{:?}, {loss:?} lost at {}", scene.change, call.describe(&root));
-                scene.look(&left, &when, done, &mut outcome)?;
+                scene.look(&left, &when, done, outcome)?;
                 done += 1;
                 outcome.progress(done.into(), losses.into());
             }
@@ -78,7 +77,7 @@ pub(crate) fn run(losses: u32, random: &mut fastrand::Rng) -> Result<Outcome> {
             "the recording is not whole: {is} on disk, {replayed} replayed"
         );
     }
-    Ok(outcome)
+    Ok(())
 }
 
 struct Scene<'a> {

@@ -24,6 +24,8 @@ pub(crate) struct Outcome {
     counts: Vec<(String, u64)>,
     violations: Vec<String>,
     violations_total: usize,
+    /// What kept it from being done to its end.
+    pub(crate) error: Option<String>,
 }
 
 impl Outcome {
@@ -75,9 +77,11 @@ impl Report {
         self.scenes.push(outcome);
     }
 
-    /// Whether there is no violation.
+    /// Whether every scene was done to its end, without a violation.
     pub(crate) fn holds(&self) -> bool {
-        self.scenes.iter().all(|scene| scene.violations_total == 0)
+        self.scenes
+            .iter()
+            .all(|scene| scene.violations_total == 0 && scene.error.is_none())
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -89,6 +93,7 @@ impl Report {
                 counts,
                 violations,
                 violations_total,
+                error,
             } = scene;
             // Writing to a string does not fail.
             _ = write!(text, "\n## {what}\n\n| what | count |\n|---|---:|\n");
@@ -99,6 +104,9 @@ impl Report {
                 text,
                 "| **violations** | **{violations_total}** |\n| seconds | {seconds} |"
             );
+            if let Some(error) = error {
+                _ = write!(text, "\n**Not done to its end:** {error}\n");
+            }
             for violation in violations {
                 _ = write!(text, "\n- {violation}");
             }

@@ -41,8 +41,7 @@ struct Scene {
     found: Mutex<Vec<String>>,
 }
 
-pub(crate) async fn run(updates: u32) -> Result<Outcome> {
-    let mut outcome = Outcome::new("Updates of one profile under readers");
+pub(crate) async fn run(updates: u32, outcome: &mut Outcome) -> Result<()> {
     let cluster = Cluster::start().await?;
     cluster.install().await?;
     cluster.namespace(NAMESPACE).await?;
@@ -70,22 +69,27 @@ pub(crate) async fn run(updates: u32) -> Result<Outcome> {
         let scene = scene.clone();
         readers.push(std::thread::spawn(move || scene.read_on(chunk)));
     }
-    for number in 1..=updates {
-        scene.update(&client, number).await?;
-        outcome.progress(number.into(), updates.into());
-    }
+    let result = scene.update_on(&client, updates, outcome).await;
     scene.is_over.store(true, Ordering::SeqCst);
     for reader in readers {
         ensure!(reader.join().is_ok(), "a reader panicked");
     }
-    outcome.count("updates, each seen on disk before the next", updates.into());
     outcome.count("reads", scene.reads.load(Ordering::SeqCst));
     outcome.violations("read", std::mem::take(&mut *lock(&scene.found)));
-    agent.terminate().await?;
-    Ok(outcome)
+    result?;
+    agent.terminate().await
 }
 
 impl Scene {
+    async fn update_on(&self, client: &kube::Client, updates: u32, outcome: &mut Outcome) -> Result<()> {
+        for number in 1..=updates {
+            self.update(client, number).await?;
+            outcome.count("updates, each seen on disk before the next", 1);
+            outcome.progress(number.into(), updates.into());
+        }
+        Ok(())
+    }
+
     /// Updates the profile, and waits until the file is so.
     async fn update(&self, client: &kube::Client, number: u32) -> Result<()> {
         let resource = ApiResource::erase::<SeccompProfile>(&());

@@ -7,7 +7,8 @@
 //!
 //! Real clients see all of this but for the last: one watch tells in the order of resource versions. Events of different
 //! watches, whose order nobody promises, are late by different times here. Never does an event go missing while its watch
-//! goes on, and never are two events of one object swapped: clients may rely on that.
+//! goes on, never are two events of one object swapped, and never does a watch break between two that are: who had seen
+//! only the newer one would go on from there, and never hear of the older one. Clients may rely on all that.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -249,8 +250,9 @@ async fn watch(body: Body, sender: Sender, mood: Arc<Mood>) {
             }
             return;
         };
+        let mut is_swapped = false;
         if let Some(first) = held.take() {
-            let is_swapped = may_swap(&first, &line);
+            is_swapped = may_swap(&first, &line);
             let both = if is_swapped { [line, first] } else { [first, line] };
             if is_swapped {
                 mood.did("events of two objects swapped");
@@ -264,7 +266,8 @@ async fn watch(body: Body, sender: Sender, mood: Arc<Mood>) {
             tokio::time::sleep(mood.time()).await;
         }
         if mood.does(3, "watches cut within a line") {
-            line.truncate(mood.part(line.len()));
+            // Of two that are swapped nothing, see above.
+            line.truncate(if is_swapped { 0 } else { mood.part(line.len()) });
             _ = sender.send(Ok(Frame::data(line.into()))).await;
             _ = sender.send(Err(broken())).await;
             return;

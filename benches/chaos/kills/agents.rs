@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use callgate::api::SeccompProfile;
 use harness::{Cluster, Program, eventually};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use serde_json::json;
 
 use crate::callgate;
@@ -22,6 +23,8 @@ const GRACE: &str = "0s";
 const CALLS: [&str; 5] = ["openat2", "fchmod", "fsync", "renameat", "unlinkat"];
 /// How long an agent may have done nothing before it is killed, since the chosen call does not come.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// After how long it is killed, whatever it has done: a slow machine is no violation.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
     if kills == 0 {
@@ -56,35 +59,37 @@ pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
         }
         let mut agent = cluster.start_agent_with(command, NODE, &kubeconfig, &root, GRACE)?;
         if is_running {
-            wait(&mut agent, Duration::from_secs(20), |agent| {
-                agent.get("/readyz").is_ok()
-            })
-            .await;
+            wait(&mut agent, |agent| agent.get("/readyz").is_ok()).await?;
             apply(&client, &change).await?;
         }
-        let when;
+        let (state, when, counted);
         if at_call {
             let settled = || Ok::<_, anyhow::Error>(Tree::read(&root)?.unsettled(&change.after)?.is_empty());
             let mut idle = std::time::Instant::now();
-            let died = wait(&mut agent, Duration::from_secs(20), |_| {
+            state = wait(&mut agent, |_| {
                 if !settled().unwrap_or(false) {
                     idle = std::time::Instant::now();
                 }
                 idle.elapsed() > PATIENCE
             })
-            .await;
-            let counted = if died {
-                "kills of agents at a chosen call"
-            } else {
-                "kills of agents that had done everything"
-            };
-            outcome.count(counted, 1);
+            .await?;
             when = format!("agent, {change:?}, killed before {kill:?}");
+            counted = match state {
+                State::Runs if settled().unwrap_or(false) => "kills of agents that had done everything",
+                State::Runs => "kills of agents that had not done everything in time",
+                State::Killed | State::Ended => "kills of agents at a chosen call",
+            };
         } else {
             let after = Duration::from_micros(random.u64(..400_000));
             tokio::time::sleep(after).await;
-            outcome.count("kills of agents at a random time", 1);
+            state = State::of(&mut agent)?;
             when = format!("agent, {change:?}, killed after {after:?}");
+            counted = "kills of agents at a random time";
+        }
+        if state == State::Ended {
+            outcome.violations(&when, ended(&mut agent));
+        } else {
+            outcome.count(counted, 1);
         }
         drop(agent); // which kills it
         outcome.violations(&when, Tree::read(&root)?.torn(&change.before, &change.after)?);
@@ -102,21 +107,50 @@ pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
             // The next round begins with what is there.
             return Ok(());
         }
+        outcome.violations(&when, ended(&mut agent));
         installed = change.after;
         outcome.progress((number + 1).into(), kills.into());
     }
     Ok(())
 }
 
-/// Waits until the process has ended, or this is so, or the time is over. Whether it has ended.
-async fn wait(agent: &mut Program, time: Duration, mut until: impl FnMut(&mut Program) -> bool) -> bool {
-    let deadline = std::time::Instant::now() + time;
+/// Of an agent that is to be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Runs,
+    Killed,
+    /// By itself, which no agent may do.
+    Ended,
+}
+
+impl State {
+    /// Leaves the process to be waited for.
+    fn of(agent: &mut Program) -> Result<Self> {
+        let id = i32::try_from(agent.process().id())?;
+        let id = Pid::from_raw(id).context("no process has the number 0")?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(id), options).context("cannot ask for the state of an agent")?;
+        Ok(match status {
+            None => Self::Runs,
+            Some(status) if status.terminating_signal() == Some(Signal::KILL.as_raw()) => Self::Killed,
+            Some(_) => Self::Ended,
+        })
+    }
+}
+
+/// How an agent ended that nobody killed, if it did, with the end of its log.
+fn ended(agent: &mut Program) -> Option<String> {
+    let error = agent.process().running().err()?;
+    Some(format!("it ended by itself: {error:#}"))
+}
+
+/// Waits until the process has ended, or this is so, or the time is over. What has become of it.
+async fn wait(agent: &mut Program, mut until: impl FnMut(&mut Program) -> bool) -> Result<State> {
+    let deadline = std::time::Instant::now() + DEADLINE;
     loop {
-        if agent.process().running().is_err() {
-            return true;
-        }
-        if until(agent) || std::time::Instant::now() > deadline {
-            return false;
+        let state = State::of(agent)?;
+        if state != State::Runs || until(agent) || std::time::Instant::now() > deadline {
+            return Ok(state);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
