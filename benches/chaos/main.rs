@@ -9,6 +9,12 @@ mod faults;
 mod install;
 mod kills;
 mod power;
+#[allow(
+    dead_code,
+    reason = "the other benchmark's profiles, of which two sizes are used here"
+)]
+#[path = "../latency/profiles.rs"]
+mod profiles;
 mod report;
 mod torn;
 mod trace;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use callgate::profile::{Canonical, parse_spec};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// An allow-list as long as Docker's default, with the same kinds of conditions.
-const DOCKER_SIZE: &str = include_str!("../../tests/data/default.json");
+use crate::profiles::Size;
 
 /// How many small versions come before a long one: files that shrink and grow by pages.
 const SMALL: u32 = 4;
@@ -17,33 +16,12 @@ pub(crate) type Versions = BTreeMap<String, u32>;
 
 /// Version `number` of any profile.
 pub(crate) fn spec(number: u32) -> Result<Value> {
-    let is_long = number.is_multiple_of(SMALL + 1);
-    let mut spec = if is_long {
-        serde_json::from_str(DOCKER_SIZE)?
+    let size = if number.is_multiple_of(SMALL + 1) {
+        Size::Docker
     } else {
-        json!({
-            "defaultAction": "SCMP_ACT_ALLOW",
-            "syscalls": [{ "names": ["ptrace", "keyctl", "add_key"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 }],
-        })
+        Size::Small
     };
-    let fields = spec.as_object_mut().context("a profile is an object")?;
-    fields.remove("architectures");
-    // One persona more that has an answer of its own. None of these exists.
-    let action = if is_long {
-        "SCMP_ACT_ALLOW"
-    } else {
-        "SCMP_ACT_ERRNO"
-    };
-    fields
-        .get_mut("syscalls")
-        .and_then(Value::as_array_mut)
-        .context("a profile without entries")?
-        .push(json!({
-            "names": ["personality"],
-            "action": action,
-            "args": [{ "index": 0, "value": 0x0100_0000 + number, "op": "SCMP_CMP_EQ" }],
-        }));
-    Ok(spec)
+    size.spec(usize::try_from(number)?)
 }
 
 /// As the bytes of a file.

@@ -370,19 +370,6 @@ impl Rollout {
 
     /// Whether it differs from the status before in words alone.
     fn says_the_same(&self, ready: &Condition, previous: &SeccompProfileStatus) -> bool {
-        let set = |failures: &[NodeFailure]| -> Vec<_> {
-            failures
-                .iter()
-                .map(|failure| {
-                    (
-                        failure.node.clone(),
-                        failure.others,
-                        failure.reason.clone(),
-                        failure.live_digest.clone(),
-                    )
-                })
-                .collect()
-        };
         // Once it is known that there are nodes whose failure is not listed, that is worth a write; how many is not.
         let may_stay = |message: &str| message.contains(MAY_STAY);
         // Whether anybody can be waited for depends on pods that come and go.
@@ -390,9 +377,22 @@ impl Rollout {
         ready.status == self.ready
             && (ready.reason == self.reason || (waiting(&ready.reason) && waiting(&self.reason)))
             && may_stay(&ready.message) == may_stay(&self.message)
-            && set(&self.failures) == set(&previous.failures)
+            && without_words(&self.failures) == without_words(&previous.failures)
             && self.failures_total == previous.failures_total.unwrap_or(0)
     }
+}
+
+/// What failures say in other than words: node, how many others, reason, and what is live there.
+pub(super) fn without_words(failures: &[NodeFailure]) -> Vec<(String, Option<u32>, String, Option<String>)> {
+    let told = failures.iter().map(|failure| {
+        (
+            failure.node.clone(),
+            failure.others,
+            failure.reason.clone(),
+            failure.live_digest.clone(),
+        )
+    });
+    told.collect()
 }
 
 /// "a, b and 3 other nodes".

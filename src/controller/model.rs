@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Metrics;
 use super::event::{Action, Event, ObjectVersion, Watched};
+use super::fold::without_words;
 use super::state::State;
 use super::status::{READY, VALID, find};
 use super::watch::{Known, node_event, pod_event, report};
@@ -161,22 +162,10 @@ pub(crate) fn meaning(status: &SeccompProfileStatus) -> impl PartialEq + std::fm
             )
         })
     };
-    let failures: Vec<_> = status
-        .failures
-        .iter()
-        .map(|failure| {
-            (
-                failure.node.clone(),
-                failure.others,
-                failure.reason.clone(),
-                failure.live_digest.clone(),
-            )
-        })
-        .collect();
     (
         status.observed_generation,
         status.digest.clone(),
         conditions(status).map(condition),
-        failures,
+        without_words(&status.failures),
     )
 }

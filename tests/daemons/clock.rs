@@ -11,7 +11,7 @@ use harness::{CONTROLLER_SERVICE_ACCOUNT, Cluster, NAMESPACE, Program, eventuall
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{leads, lease};
+use crate::lease;
 
 const CALLGATE: &str = env!("CARGO_BIN_EXE_callgate");
 
@@ -137,7 +137,7 @@ async fn a_clock_that_jumps_changes_neither_files_nor_who_leads() -> Result<()> 
     let token = cluster.controller_token("1").await?;
     let mut leader = clock.start(&cluster, &token, &["controller", &namespace, &identity])?;
     leader.ready().await?;
-    leads(&cluster, "1").await?;
+    cluster.leads("1").await?;
     let mut standby = cluster.start_controller(Path::new(CALLGATE), "2").await?;
     standby.ready().await?;
     let root_is = format!("--seccomp-root={}", root.display());
@@ -167,14 +167,14 @@ async fn a_clock_that_jumps_changes_neither_files_nor_who_leads() -> Result<()> 
             i64::from(hours)
         );
         renewed(&cluster, hours).await?;
-        leads(&cluster, "1").await?;
+        cluster.leads("1").await?;
     }
 
     // The Lease was renewed in the future of the one who now looks whether it has run out.
     clock.jump(24)?;
     renewed(&cluster, 24).await?;
     drop(leader);
-    leads(&cluster, "2").await?;
+    cluster.leads("2").await?;
     apply(&cluster, "web", 75).await?;
     ready(&cluster, "web").await?;
     agent.terminate().await

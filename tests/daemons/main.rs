@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::{CONTROLLER_SERVICE_ACCOUNT, Cluster, NAMESPACE, Program, eventually};
+use harness::{Cluster, NAMESPACE, Program, eventually};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Api;
 use rustix::process::{Pid, Signal, kill_process};
@@ -39,7 +39,7 @@ impl Daemons {
         let mut agent = cluster.start_agent(callgate, "north", &root, "1s").await?;
         controller.ready().await?;
         agent.ready().await?;
-        leads(&cluster, "1").await?;
+        cluster.leads("1").await?;
         Ok(Self {
             cluster,
             controller,
@@ -59,19 +59,6 @@ async fn lease(cluster: &Cluster) -> Result<LeaseSpec> {
 async fn holder(cluster: &Cluster) -> Result<String> {
     let holder = lease(cluster).await?.holder_identity;
     holder.context("the Lease names no holder")
-}
-
-/// Waits until the controller whose pod's name ends with `suffix` holds it.
-async fn leads(cluster: &Cluster, suffix: &str) -> Result<()> {
-    eventually(&format!("controller {suffix} to lead"), async || {
-        let holder = holder(cluster).await?;
-        ensure!(
-            holder == format!("{CONTROLLER_SERVICE_ACCOUNT}-{suffix}"),
-            "the Lease is held by {holder:?}"
-        );
-        Ok(())
-    })
-    .await
 }
 
 /// SIGTERM; it must end with 0 while a kubelet would still wait, and nothing of it may be left.

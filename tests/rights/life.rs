@@ -236,23 +236,11 @@ impl Life {
     async fn leaders_change(&self, first: Program) -> Result<Program> {
         let second = self.controller("2", None).await?;
         first.terminate().await?;
-        self.leads("2").await?;
+        self.cluster.leads("2").await?;
         let leases = Api::<Lease>::namespaced(self.admin.clone(), NAMESPACE);
         leases.delete(LEASE, &DeleteParams::default()).await?;
-        self.leads("2").await?;
+        self.cluster.leads("2").await?;
         Ok(second)
-    }
-
-    async fn leads(&self, suffix: &str) -> Result<()> {
-        let leases = Api::<Lease>::namespaced(self.admin.clone(), NAMESPACE);
-        let identity = format!("{CONTROLLER_SERVICE_ACCOUNT}-{suffix}");
-        eventually(&format!("{identity} to lead"), async || {
-            let spec = leases.get(LEASE).await?.spec;
-            let holder = spec.and_then(|spec| spec.holder_identity);
-            ensure!(holder.as_ref() == Some(&identity), "{holder:?}");
-            Ok(())
-        })
-        .await
     }
 
     async fn the_api_server_restarts(&mut self) -> Result<()> {

@@ -3,8 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::Api;
 
 use crate::fleet::{Fleet, key, name};
 use crate::report::{Report, Scene, Spread};
@@ -96,7 +94,7 @@ pub(crate) async fn leader(report: &mut Report, fleet: &mut Fleet) -> Result<()>
     let began = Instant::now();
     // Killed: the Lease runs out.
     drop(fleet.controller.replace(second));
-    leads(fleet, "2").await?;
+    fleet.cluster.leads("2").await?;
     let killed = began.elapsed().as_secs_f64();
     let costs = fleet.end(&before).await?;
     report.no_profile_writes("the leader is killed", &costs);
@@ -108,7 +106,7 @@ pub(crate) async fn leader(report: &mut Report, fleet: &mut Fleet) -> Result<()>
     let began = Instant::now();
     let ending = fleet.controller.replace(third).context("a controller runs")?;
     ending.terminate().await?;
-    leads(fleet, "3").await?;
+    fleet.cluster.leads("3").await?;
     let ended = began.elapsed().as_secs_f64();
     let costs = fleet.end(&before).await?;
     report.no_profile_writes("the leader ends", &costs);
@@ -124,20 +122,4 @@ fn scene(name: &str, done: f64, costs: crate::costs::Costs) -> Scene {
         done: Some(done),
         costs,
     }
-}
-
-/// Waits until the controller whose name ends with this leads.
-async fn leads(fleet: &Fleet, suffix: &str) -> Result<()> {
-    let leases = Api::<Lease>::namespaced(fleet.admin.clone(), harness::NAMESPACE);
-    let wanted = format!("{}-{suffix}", harness::CONTROLLER_SERVICE_ACCOUNT);
-    harness::eventually(&format!("{wanted} to lead"), async || {
-        let lease = leases.get("callgate-controller").await?;
-        let holder = lease
-            .spec
-            .and_then(|spec| spec.holder_identity)
-            .unwrap_or_default();
-        anyhow::ensure!(holder == wanted, "{holder} leads");
-        Ok(())
-    })
-    .await
 }

@@ -6,11 +6,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::Api;
 
 use crate::process::Process;
 use crate::wait::eventually;
 use crate::{CONTROLLER_SERVICE_ACCOUNT, Cluster, NAMESPACE, local};
+
+/// The controllers' Lease.
+const LEASE: &str = "callgate-controller";
 
 /// A running `callgate controller` or `callgate agent`.
 #[derive(Debug)]
@@ -68,6 +73,19 @@ impl Cluster {
             .arg(format!("--seccomp-root={}", seccomp_root.display()))
             .arg(format!("--removal-grace={grace}"));
         self.start_program(command, &format!("agent-{node}"))
+    }
+
+    /// Waits until the controller in the pod whose name ends with `suffix` leads.
+    pub async fn leads(&self, suffix: &str) -> Result<()> {
+        let leases = Api::<Lease>::namespaced(self.admin().await?, NAMESPACE);
+        let wanted = format!("{CONTROLLER_SERVICE_ACCOUNT}-{suffix}");
+        eventually(&format!("{wanted} to lead"), async || {
+            let spec = leases.get(LEASE).await?.spec;
+            let holder = spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+            ensure!(holder == wanted, "the Lease is held by {holder:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// Starts this command, which is to serve on the address that `--listen` gives it. `name` is that of its log file.
