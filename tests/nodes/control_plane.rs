@@ -74,7 +74,7 @@ async fn while_the_api_server_is_away_pods_start_and_files_are_mended_and_nothin
         Ok(fs::read_to_string(file)?.lines().count())
     };
     let stopped = SystemTime::now();
-    lab.local()?.cluster_mut().stop_apiserver()?;
+    lab.stop_apiserver()?;
     let mut counts = Vec::new();
     for node in &nodes {
         counts.push(starts(&lab, node)?);
@@ -101,7 +101,7 @@ async fn while_the_api_server_is_away_pods_start_and_files_are_mended_and_nothin
     }
     // An outage has a length; nothing tells that it is over.
     tokio::time::sleep_until(end.into()).await;
-    lab.local()?.cluster_mut().start_apiserver().await?;
+    lab.start_apiserver().await?;
     let back = Instant::now();
     lab.profile(&namespace, "web", &no_mkdir(71)).await?;
     tell(&format!(

@@ -54,7 +54,8 @@ pub(crate) fn is_existing(why_skipped: &str) -> bool {
 pub(crate) struct Lab {
     site: Site,
     names: AtomicU32,
-    /// How much of the audit log is of times when Callgate was taken away, its rights first.
+    /// How much of the audit log is of times when even what is allowed was forbidden: Callgate was taken away, its rights
+    /// first, or an API server had begun to answer and not read yet who may do what.
     excused: AtomicUsize,
 }
 
@@ -178,6 +179,24 @@ impl Lab {
         Ok(())
     }
 
+    /// Ends the API server.
+    pub(crate) fn stop_apiserver(&mut self) -> Result<()> {
+        self.nothing_was_forbidden()?;
+        self.local()?.cluster_mut().stop_apiserver()
+    }
+
+    /// Starts the API server again and waits until it is ready, which it says once it has read its roles and bindings.
+    pub(crate) async fn start_apiserver(&mut self) -> Result<()> {
+        self.local()?.cluster_mut().start_apiserver().await?;
+        self.excuse()
+    }
+
+    fn excuse(&self) -> Result<()> {
+        let until = self.cluster().audited()?.len();
+        self.excused.store(until, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Takes Callgate away, as its page says; profiles and files stay.
     pub(crate) async fn uninstall(&self) -> Result<()> {
         self.nothing_was_forbidden()?;
@@ -192,9 +211,7 @@ impl Lab {
             Ok(())
         })
         .await?;
-        self.excused
-            .store(self.cluster().audited()?.len(), Ordering::Relaxed);
-        Ok(())
+        self.excuse()
     }
 
     /// Replaces the agent's pod on a node, at once; with a new one the kubelet does not wait after its ends.
