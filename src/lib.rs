@@ -31,6 +31,7 @@
 //! | [`agent`] | API server → store, on one node | all of the above |
 //! | [`controller`] | profile status, folded from proofs and node reports | `api`, `proof`, `profile` |
 //! | [`telemetry`] | logs, metrics, health | nothing of ours |
+//! | `patience` | requests to an API server that has too much to do | nothing of ours |
 //! | `text` | words for people: counts, error chains, foreign texts | nothing of ours |
 //! | [`cli`] | one file per subcommand | everything |
 //! | `fuzz` | what must hold of any bytes; compiled for tests and fuzzers alone | everything |
@@ -50,6 +51,7 @@ pub mod fuzz;
 pub mod meaning;
 #[cfg(test)]
 mod model;
+mod patience;
 pub mod profile;
 pub mod proof;
 pub mod resolve;

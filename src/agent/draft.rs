@@ -8,20 +8,25 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::backoff::Backoff;
 use super::report::{self, Facts};
 use super::watch::Change;
-use crate::api::SeccompNode;
+use crate::api::{LiveSet, SeccompNode};
 
 /// How long a change waits for others when no work is under way.
 const SETTLED: Duration = Duration::from_millis(20);
 /// How long while there is.
 const UNSETTLED: Duration = Duration::from_millis(250);
-/// How long after the start of one write the next may start.
+/// How long after the start of one write the next may start; doubled up to the longer while every write tells of several
+/// profiles at once. So a burst that goes on is told of less and less often, and one change after the other at once.
 const SPACING: Duration = Duration::from_millis(200);
+const LAST_SPACING: Duration = Duration::from_secs(2);
 /// How soon a failed write is tried again.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// At the latest, where the API server was not reached.
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// At the latest, where it was reached and said no.
 const LAST_RETRY_REFUSED: Duration = Duration::from_secs(30);
+/// How soon, and at the latest, where it did not answer: it may have too much to do, and the write may yet arrive.
+const FIRST_RETRY_UNANSWERED: Duration = Duration::from_secs(2);
+const LAST_RETRY_UNANSWERED: Duration = Duration::from_secs(10);
 
 /// The report, and how far its writing is.
 #[derive(Debug)]
@@ -38,10 +43,13 @@ pub(super) struct Draft {
     stale: Option<Instant>,
     due: Option<Instant>,
     started: Option<Instant>,
+    /// How long after that the next may start.
+    spacing: Duration,
     /// Whether a write is under way: at most one.
     sending: bool,
     unreached: Backoff,
     refused: Backoff,
+    unanswered: Backoff,
     /// When to try again what failed.
     again: Option<Instant>,
 }
@@ -60,7 +68,9 @@ enum Held {
 pub(super) enum Unsent {
     /// The API server's answer.
     Refused(String),
-    /// It was not reached, or did not answer.
+    /// It did not answer in time.
+    Unanswered(String),
+    /// It was not reached.
     Unreached(String),
 }
 
@@ -74,9 +84,11 @@ impl Draft {
             stale: None,
             due: None,
             started: None,
+            spacing: SPACING,
             sending: false,
             unreached: Backoff::new(FIRST_RETRY, LAST_RETRY),
             refused: Backoff::new(FIRST_RETRY, LAST_RETRY_REFUSED),
+            unanswered: Backoff::new(FIRST_RETRY_UNANSWERED, LAST_RETRY_UNANSWERED),
             again: None,
         }
     }
@@ -140,7 +152,7 @@ impl Draft {
         }
         let stale = *self.stale.get_or_insert(now);
         let settled = stale + if unsettled { UNSETTLED } else { SETTLED };
-        let spaced = self.started.map(|started| started + SPACING);
+        let spaced = self.started.map(|started| started + self.spacing);
         let due = [Some(settled), spaced, self.again]
             .into_iter()
             .flatten()
@@ -154,6 +166,15 @@ impl Draft {
             self.due = Some(due);
             return None;
         }
+        let none = LiveSet::default();
+        let held = before.map_or(&none, |held| &held.spec.profiles);
+        let live = &object.spec.profiles;
+        let is_burst = live.beyond(held).max(held.beyond(live)) > 1;
+        self.spacing = if is_burst {
+            LAST_SPACING.min(2 * self.spacing)
+        } else {
+            SPACING
+        };
         self.started = Some(now);
         self.stale = None;
         self.sending = true;
@@ -170,6 +191,7 @@ impl Draft {
         self.sending = false;
         self.unreached.reset();
         self.refused.reset();
+        self.unanswered.reset();
         self.again = None;
         self.written = Some((object, held.metadata.resource_version.clone()));
         self.hold(Box::new(held));
@@ -180,8 +202,149 @@ impl Draft {
         self.sending = false;
         let wait = match why {
             Unsent::Refused(_) => self.refused.wait(),
+            Unsent::Unanswered(_) => self.unanswered.wait(),
             Unsent::Unreached(_) => self.unreached.wait(),
         };
         self.again = Some(now + wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::agent::report::{Aspect, OURS};
+    use crate::api::{ConditionStatus, Versions};
+    use crate::profile::{Digest, ProfileName};
+
+    /// A draft that has seen that there is no report, and an API server that takes every write at once.
+    struct Desk {
+        draft: Draft,
+        now: Instant,
+        written: usize,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let mut draft = Draft::new("node".to_owned());
+            draft.node_is(Some("uid".to_owned()));
+            draft.see(Change::Begin);
+            draft.see(Change::End);
+            Self {
+                draft,
+                now: Instant::now(),
+                written: 0,
+            }
+        }
+
+        /// These versions of profiles are live from now on. What is to be written now.
+        fn turn(&mut self, live: &[(usize, usize)]) -> Option<SeccompNode> {
+            let live: Vec<_> = live
+                .iter()
+                .map(|(profile, version)| {
+                    let name = ProfileName::new("team", format!("p{profile}")).unwrap();
+                    (name, Digest::of(version.to_string().as_bytes()))
+                })
+                .collect();
+            let aspects = OURS.map(|condition| {
+                let aspect = Aspect {
+                    status: ConditionStatus::True,
+                    reason: "Test",
+                    message: String::new(),
+                };
+                (condition, aspect)
+            });
+            let facts = Facts {
+                versions: &Versions::default(),
+                live: Some(live.iter().map(|(name, digest)| (name, digest)).collect()),
+                failures: Some(&[]),
+                in_use: Some(&BTreeSet::new()),
+                aspects,
+            };
+            let time = Time(Timestamp::UNIX_EPOCH);
+            self.draft.report(facts, false, self.now, &time)
+        }
+
+        fn accept(&mut self, object: SeccompNode) {
+            self.written += 1;
+            let mut held = object.clone();
+            held.metadata.resource_version = Some(self.written.to_string());
+            self.draft.sent(object, held);
+        }
+
+        /// The same, until the API server holds it: how long that takes.
+        fn settle(&mut self, live: &[(usize, usize)]) -> Duration {
+            let began = self.now;
+            loop {
+                if let Some(object) = self.turn(live) {
+                    self.accept(object);
+                }
+                match self.draft.wake() {
+                    Some(at) => self.now = at,
+                    None => return self.now - began,
+                }
+            }
+        }
+
+        fn fail(&mut self, why: &Unsent, live: &[(usize, usize)]) -> Duration {
+            let failed = self.now;
+            self.draft.failed(why, self.now);
+            while self.turn(live).is_none() {
+                self.now = self.draft.wake().unwrap();
+            }
+            self.now - failed
+        }
+    }
+
+    #[test]
+    fn a_burst_of_a_hundred_changes_is_fewer_than_ten_writes_and_ends_with_all_of_them() {
+        let mut desk = Desk::new();
+        let mut live: Vec<_> = (0..100).map(|profile| (profile, 0)).collect();
+        desk.settle(&live);
+        desk.now += Duration::from_secs(10);
+        let before = desk.written;
+        for profile in 0..100 {
+            live[profile].1 = 1;
+            let next = desk.now + Duration::from_millis(50);
+            while desk.now < next {
+                if let Some(object) = desk.turn(&live) {
+                    desk.accept(object);
+                }
+                desk.now = desk.draft.wake().map_or(next, |wake| wake.min(next));
+            }
+        }
+        assert!(desk.settle(&live) <= LAST_SPACING);
+        let written = desk.written - before;
+        assert!((2..10).contains(&written), "{written}");
+        assert_eq!(desk.settle(&live), Duration::ZERO, "all is held");
+    }
+
+    #[test]
+    fn one_change_after_another_is_told_at_once() {
+        let mut desk = Desk::new();
+        desk.settle(&[(0, 0), (1, 0)]);
+        desk.now += Duration::from_secs(10);
+        for version in 1..50 {
+            let took = desk.settle(&[(0, version), (1, 0)]);
+            assert!(took <= SETTLED + SPACING, "{took:?}");
+        }
+    }
+
+    #[test]
+    fn an_api_server_that_does_not_answer_is_asked_less_often_than_one_that_is_away() {
+        let live = [(0, 0)];
+        let mut desk = Desk::new();
+        while desk.turn(&live).is_none() {
+            desk.now = desk.draft.wake().unwrap();
+        }
+        let mut waits = |why: &Unsent| (0..20).map(|_| desk.fail(why, &live)).collect::<Vec<_>>();
+        let silence = waits(&Unsent::Unanswered(String::new()));
+        assert!(silence.iter().all(|wait| *wait >= FIRST_RETRY_UNANSWERED / 2));
+        assert!(silence.iter().any(|wait| *wait >= LAST_RETRY_UNANSWERED / 2));
+        let away = waits(&Unsent::Unreached(String::new()));
+        assert!(away.iter().all(|wait| *wait <= LAST_RETRY));
     }
 }

@@ -65,7 +65,7 @@ impl Outbox {
                 Ok(Ok(written)) => Ok(written),
                 Ok(Err(kube::Error::Api(status))) => Err(Unsent::Refused(status.message)),
                 Ok(Err(error)) => Err(Unsent::Unreached(chain(&error))),
-                Err(_) => Err(Unsent::Unreached(format!(
+                Err(_) => Err(Unsent::Unanswered(format!(
                     "no answer within {} s",
                     TIMEOUT.as_secs()
                 ))),
@@ -98,7 +98,7 @@ impl Outbox {
             Err(error) => Unsent::Refused(error.to_string()),
         };
         self.metrics.reported(false);
-        let (Unsent::Refused(message) | Unsent::Unreached(message)) = &error;
+        let (Unsent::Refused(message) | Unsent::Unanswered(message) | Unsent::Unreached(message)) = &error;
         if self.told.as_ref() != Some(message) {
             tracing::error!(
                 node = self.node,

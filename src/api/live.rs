@@ -49,6 +49,12 @@ impl LiveSet {
         self.0.contains(key)
     }
 
+    /// How many of these are not among those.
+    #[must_use]
+    pub fn beyond(&self, those: &Self) -> usize {
+        self.0.difference(&those.0).count()
+    }
+
     /// How many profiles are live.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -24,6 +24,7 @@ use super::taint::{Removal, TaintKey};
 use super::watch::watch_all;
 use super::{Config, Error, Metrics};
 use crate::api::{RawSeccompProfile, SeccompProfileStatus, now_in_seconds};
+use crate::patience::patient;
 use crate::proof::{Prover, Verdict, apart};
 use crate::telemetry::Health;
 
@@ -57,7 +58,7 @@ pub async fn run(
         version = env!("CARGO_PKG_VERSION"),
         "the controller starts"
     );
-    let client = metrics.observe(client);
+    let client = patient(metrics.observe(client));
     let mut watches = select_all(watch_all(
         &client,
         &config.namespace,

@@ -1,0 +1,105 @@
+//! What requests do where the API server has too much to do: they wait, and are made again.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::client::retry::RetryPolicy;
+use tower::retry::RetryLayer;
+use tower::{BoxError, ServiceBuilder, service_fn};
+
+/// How soon an answer that says so is followed by the next request; later where it names a time. Up to three times as
+/// long, at random.
+const FIRST: Duration = Duration::from_millis(250);
+/// At the latest.
+const LAST: Duration = Duration::from_secs(2);
+/// How often, before the answer counts.
+const RETRIES: u32 = 6;
+
+/// The same client, which makes a request again that was answered with 429, 503 or 504. A list of many pages then goes on
+/// with the page that was refused, where a watch that sees the answer begins with the first one.
+///
+/// client-go does the same: <https://github.com/kubernetes/client-go/blob/master/rest/with_retry.go>
+pub(crate) fn patient(client: Client) -> Client {
+    let (namespace, until) = (client.default_namespace().to_owned(), *client.valid_until());
+    let Ok(policy) = RetryPolicy::new(FIRST, LAST, RETRIES, true) else {
+        // Waits that are above zero and in this order are not refused.
+        return client;
+    };
+    let service = ServiceBuilder::new()
+        .layer(RetryLayer::new(policy))
+        .map_err(BoxError::from)
+        .service(service_fn(move |request| {
+            let client = client.clone();
+            async move { client.send(request).await }
+        }));
+    Client::new(service, namespace).with_valid_until(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use hyper::{Request, Response};
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::Api;
+    use kube::api::{Patch, PatchParams};
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// An API server that answers this often with a code, and then with what it was sent; and how often it was asked.
+    fn busy(times: u32, code: u16) -> (Client, Arc<AtomicU32>) {
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let service = service_fn(move |request: Request<Body>| {
+            let is_busy = count.fetch_add(1, Ordering::Relaxed) < times;
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let answer = Response::builder().header("Retry-After", "3");
+                let answer = if is_busy {
+                    let status = json!({"kind": "Status", "code": code, "message": "busy"});
+                    answer
+                        .status(code)
+                        .body(Body::from(status.to_string().into_bytes()))
+                } else {
+                    answer.body(Body::from(body))
+                };
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        });
+        (patient(Client::new(service, "default")), asked)
+    }
+
+    async fn write(client: Client) -> kube::Result<Pod> {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "sent"}})).unwrap();
+        let pods = Api::<Pod>::default_namespaced(client);
+        pods.patch("sent", &PatchParams::default(), &Patch::Merge(pod))
+            .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_the_api_server_has_no_time_for_is_made_again_whole_when_it_says_to() {
+        for code in [429, 503, 504] {
+            let (client, asked) = busy(2, code);
+            let began = Instant::now();
+            let pod = write(client).await.unwrap();
+            assert_eq!(pod.metadata.name.as_deref(), Some("sent"));
+            assert_eq!(asked.load(Ordering::Relaxed), 3);
+            assert!(began.elapsed() >= Duration::from_secs(6));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_and_other_answers_count_at_once() {
+        for (code, requests) in [(429, 1 + RETRIES), (403, 1), (404, 1), (409, 1), (500, 1)] {
+            let (client, asked) = busy(u32::MAX, code);
+            let error = write(client).await.unwrap_err();
+            assert!(matches!(error, kube::Error::Api(status) if status.code == code));
+            assert_eq!(asked.load(Ordering::Relaxed), requests, "{code}");
+        }
+    }
+}
