@@ -19,6 +19,7 @@ mod events;
 mod fold;
 mod judge;
 mod lease;
+mod measured;
 mod metrics;
 #[cfg(test)]
 pub(crate) mod model;
@@ -33,6 +34,8 @@ mod taint;
 mod testing;
 mod watch;
 
+#[doc(hidden)]
+pub use measured::Rollout;
 pub use metrics::Metrics;
 pub use run::run;
 pub use taint::TaintKey;

@@ -3,6 +3,7 @@
 //! Prints a Markdown table, and writes every sample to `target/bench/latency.json`. Nothing fails for being slow.
 
 mod bed;
+mod floor;
 mod memory;
 mod observe;
 mod profiles;
@@ -58,6 +59,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     anstream::eprintln!("Compile and test-load");
     for size in Size::ALL {
         proofs::test_load(&mut report, size, arguments.runs).await?;
+        floor::floor(&mut report, size, arguments.runs)?;
     }
     for size in Size::ALL {
         proofs::meaning(&mut report, size, arguments.runs)?;
@@ -68,6 +70,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     for size in Size::ALL {
         proofs::cached(&mut report, size, arguments.runs).await?;
     }
+    proofs::fold(&mut report, arguments.runs).await?;
     anstream::eprintln!("callgate check of {} files", arguments.files);
     proofs::check(&mut report, arguments.files)?;
     anstream::eprintln!("Starting etcd, kube-apiserver, one controller and one agent");

@@ -4,9 +4,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
+use callgate::controller::Rollout;
 use callgate::filter;
 use callgate::meaning::Meaning;
-use callgate::profile::Profile;
+use callgate::profile::{Profile, ProfileName};
 use callgate::proof::{self, Prover};
 use callgate::startability::StartAnswers;
 use callgate::testload::{Client, ForkServer, Limits, Verdict};
@@ -94,6 +95,36 @@ pub(crate) fn meaning(report: &mut Report, size: Size, runs: u16) -> Result<()> 
     report.times(
         format!("proof of meaning alone: {}", size.describe()),
         budget,
+        &samples[WARM_UP..],
+    );
+    Ok(())
+}
+
+/// The controller's fold of the reports of a thousand nodes, each with two hundred profiles.
+pub(crate) async fn fold(report: &mut Report, runs: u16) -> Result<()> {
+    const NODES: usize = 1000;
+    const PROFILES: usize = 200;
+    let client = Client::new(ForkServer::start_program(callgate(), Limits::default())?);
+    let prover = Prover::new(client, Vec::new());
+    let Ok(read) = prover.read(&Size::Small.spec(0)?) else {
+        bail!("the small profile is refused")
+    };
+    let verdict = prover.prove("bench", read).await;
+    let names = (0..PROFILES).map(|number| ProfileName::new("bench", format!("p{number}")));
+    let names: Vec<ProfileName> = names.collect::<Result<_, _>>()?;
+    let rollout = Rollout::complete(&names[0], &verdict, NODES, &names[1..]);
+    let mut samples = Vec::new();
+    for _ in 0..WARM_UP + usize::from(runs) {
+        let started = Instant::now();
+        let is_ready = rollout.is_ready();
+        samples.push(started.elapsed());
+        if !is_ready {
+            bail!("a profile that every node has is not Ready")
+        }
+    }
+    report.times(
+        format!("fold of {NODES} reports of {PROFILES} profiles"),
+        "1 ms",
         &samples[WARM_UP..],
     );
     Ok(())
