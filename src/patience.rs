@@ -11,7 +11,7 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 /// long, at random.
 const FIRST: Duration = Duration::from_millis(250);
 /// At the latest.
-const LAST: Duration = Duration::from_secs(2);
+const LAST: Duration = Duration::from_secs(1);
 /// How often, before the answer counts.
 const RETRIES: u32 = 6;
 

@@ -48,9 +48,14 @@ pub(crate) fn floor(report: &mut Report, size: Size, runs: u16) -> Result<()> {
 
 /// What libseccomp is asked for.
 fn steps(spec: &Value) -> Result<String> {
-    let mut steps = format!("default {}\n", action(&spec["defaultAction"], &spec["defaultErrnoRet"])?);
+    let mut steps = format!(
+        "default {}\n",
+        action(&spec["defaultAction"], &spec["defaultErrnoRet"])?
+    );
     for architecture in items(&spec["architectures"]) {
-        let name = text(architecture)?.trim_start_matches("SCMP_ARCH_").to_lowercase();
+        let name = text(architecture)?
+            .trim_start_matches("SCMP_ARCH_")
+            .to_lowercase();
         writeln!(steps, "arch {name}")?;
     }
     for entry in items(&spec["syscalls"]) {
@@ -90,5 +95,9 @@ fn condition(condition: &Value) -> Result<String> {
     };
     let index = &condition["index"];
     let number = |key: &str| condition[key].as_u64().unwrap_or_default();
-    Ok(format!("{index} {operator} {} {}", number("value"), number("valueTwo")))
+    Ok(format!(
+        "{index} {operator} {} {}",
+        number("value"),
+        number("valueTwo")
+    ))
 }

@@ -353,8 +353,19 @@ impl Digest {
 impl fmt::Display for Digest {
     /// `sha256:` and 64 lower-case hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: [char; 16] = [
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+        ];
+        // The record of a directory is many of them, and is written with every file.
+        let digit = |half: u8| DIGITS[usize::from(half)];
+        let mut text = String::with_capacity(2 * self.0.len());
+        text.extend(
+            self.0
+                .iter()
+                .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]),
+        );
         f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&text)
     }
 }
 
