@@ -171,7 +171,7 @@ impl Lab {
             .filter(|request| accounts.contains(&request.user))
             .peekable();
         ensure!(ours.peek().is_some(), "the audit log has nothing of Callgate's");
-        let forbidden: Vec<_> = ours.filter(|request| request.code == 403).collect();
+        let forbidden: Vec<_> = ours.filter(|request| !request.is_allowed).collect();
         ensure!(
             forbidden.is_empty(),
             "Callgate asked for what its rights do not allow: {forbidden:#?}"

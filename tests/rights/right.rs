@@ -200,6 +200,7 @@ mod tests {
             namespace: Some(namespace.to_owned()),
             name: Some(name.to_owned()),
             code,
+            is_allowed: code != FORBIDDEN,
         }
     }
 

@@ -27,6 +27,9 @@ pub struct Audited {
     pub name: Option<String>,
     /// The status code of the answer.
     pub code: u64,
+    /// Whether who asked had the right. What is allowed may be refused all the same: a new object in a namespace that is
+    /// being deleted is, with the code of a right that is missing.
+    pub is_allowed: bool,
 }
 
 /// Adds what makes an API server write its log, with the policy in `directory`.
@@ -88,6 +91,7 @@ fn parse(line: &str) -> Result<Audited> {
             .pointer("/responseStatus/code")
             .and_then(Value::as_u64)
             .with_context(|| format!("no answer in {line}"))?,
+        is_allowed: text("/annotations/authorization.k8s.io~1decision").as_deref() != Some("forbid"),
     })
 }
 
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_request_is_read_with_its_answer_and_one_that_is_of_no_resource_by_its_path() {
-        let status = r#"{"kind":"Event","level":"Metadata","stage":"ResponseComplete","requestURI":"/apis/callgate.dev/v1alpha1/namespaces/team/seccompprofiles/web/status?","verb":"patch","user":{"username":"system:serviceaccount:callgate:callgate-controller"},"objectRef":{"resource":"seccompprofiles","namespace":"team","name":"web","apiGroup":"callgate.dev","apiVersion":"v1alpha1","subresource":"status"},"responseStatus":{"metadata":{},"code":200}}"#;
+        let status = r#"{"kind":"Event","level":"Metadata","stage":"ResponseComplete","requestURI":"/apis/callgate.dev/v1alpha1/namespaces/team/seccompprofiles/web/status?","verb":"patch","user":{"username":"system:serviceaccount:callgate:callgate-controller"},"objectRef":{"resource":"seccompprofiles","namespace":"team","name":"web","apiGroup":"callgate.dev","apiVersion":"v1alpha1","subresource":"status"},"responseStatus":{"metadata":{},"code":200},"annotations":{"authorization.k8s.io/decision":"allow"}}"#;
         assert_eq!(
             parse(status).unwrap(),
             Audited {
@@ -109,10 +113,12 @@ mod tests {
                 namespace: Some("team".to_owned()),
                 name: Some("web".to_owned()),
                 code: 200,
+                is_allowed: true,
             }
         );
-        let version = r#"{"requestURI":"/version","verb":"get","user":{"username":"someone"},"responseStatus":{"code":403}}"#;
+        let version = r#"{"requestURI":"/version","verb":"get","user":{"username":"someone"},"responseStatus":{"code":403},"annotations":{"authorization.k8s.io/decision":"forbid"}}"#;
         let version = parse(version).unwrap();
         assert_eq!((version.resource.as_str(), version.code), ("", 403));
+        assert!(!version.is_allowed);
     }
 }
