@@ -35,7 +35,7 @@ mod testing;
 mod watch;
 
 #[doc(hidden)]
-pub use measured::Rollout;
+pub use measured::Fleet;
 pub use metrics::Metrics;
 pub use run::run;
 pub use taint::TaintKey;

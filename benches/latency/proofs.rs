@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
-use callgate::controller::Rollout;
+use callgate::controller::Fleet;
 use callgate::filter;
 use callgate::meaning::Meaning;
 use callgate::profile::{Profile, ProfileName};
@@ -17,9 +17,20 @@ use crate::profiles::Size;
 use crate::report::Report;
 use crate::scenes::{REPEATS, WARM_UP};
 
+/// Of a fork server of its own.
+fn client() -> Result<Client> {
+    let server = ForkServer::start_program(callgate(), Limits::default())?;
+    Ok(Client::new(server))
+}
+
+/// One that remembers nothing yet.
+fn prover() -> Result<Prover> {
+    Ok(Prover::new(client()?, Vec::new()))
+}
+
 /// Compile and load in the fork server's children, without a cluster and without the cache.
 pub(crate) async fn test_load(report: &mut Report, size: Size, runs: u16) -> Result<()> {
-    let client = Client::new(ForkServer::start_program(callgate(), Limits::default())?);
+    let client = client()?;
     let mut samples = Vec::new();
     for number in 0..WARM_UP + usize::from(runs) {
         let profile = size.canonical(number)?;
@@ -45,8 +56,7 @@ pub(crate) async fn test_load(report: &mut Report, size: Size, runs: u16) -> Res
 
 /// Everything that is asked of a profile nobody has seen: parse, rules, meaning, compile, load, start.
 pub(crate) async fn verdict(report: &mut Report, size: Size, runs: u16) -> Result<()> {
-    let client = Client::new(ForkServer::start_program(callgate(), Limits::default())?);
-    let prover = Prover::new(client, Vec::new());
+    let prover = prover()?;
     let mut samples = Vec::new();
     for number in 0..WARM_UP + usize::from(runs) {
         let spec = size.spec(number)?;
@@ -104,19 +114,18 @@ pub(crate) fn meaning(report: &mut Report, size: Size, runs: u16) -> Result<()> 
 pub(crate) async fn fold(report: &mut Report, runs: u16) -> Result<()> {
     const NODES: usize = 1000;
     const PROFILES: usize = 200;
-    let client = Client::new(ForkServer::start_program(callgate(), Limits::default())?);
-    let prover = Prover::new(client, Vec::new());
+    let prover = prover()?;
     let Ok(read) = prover.read(&Size::Small.spec(0)?) else {
         bail!("the small profile is refused")
     };
     let verdict = prover.prove("bench", read).await;
     let names = (0..PROFILES).map(|number| ProfileName::new("bench", format!("p{number}")));
     let names: Vec<ProfileName> = names.collect::<Result<_, _>>()?;
-    let rollout = Rollout::complete(&names[0], &verdict, NODES, &names[1..]);
+    let fleet = Fleet::that_has(&names[0], &verdict, NODES, &names[1..]);
     let mut samples = Vec::new();
     for _ in 0..WARM_UP + usize::from(runs) {
         let started = Instant::now();
-        let is_ready = rollout.is_ready();
+        let is_ready = fleet.is_ready();
         samples.push(started.elapsed());
         if !is_ready {
             bail!("a profile that every node has is not Ready")
@@ -155,8 +164,7 @@ pub(crate) fn check(report: &mut Report, count: u16) -> Result<()> {
 
 /// What a profile costs that was proven before: reading it, and the look into the cache.
 pub(crate) async fn cached(report: &mut Report, size: Size, runs: u16) -> Result<()> {
-    let client = Client::new(ForkServer::start_program(callgate(), Limits::default())?);
-    let prover = Prover::new(client, Vec::new());
+    let prover = prover()?;
     let spec = size.spec(0)?;
     let (mut reads, mut proofs) = (Vec::new(), Vec::new());
     for _ in 0..WARM_UP + usize::from(runs) {

@@ -9,16 +9,16 @@ use crate::proof::Verdict;
 
 /// A profile, and nodes that all report it: all are looked at before it can be called Ready.
 #[derive(Debug)]
-pub struct Rollout {
+pub struct Fleet {
     key: String,
     judgement: Judgement,
     nodes: Nodes,
 }
 
-impl Rollout {
+impl Fleet {
     /// So many nodes, each of which reports so many other profiles, too.
     #[must_use]
-    pub fn complete(name: &ProfileName, verdict: &Verdict, nodes: usize, others: &[ProfileName]) -> Self {
+    pub fn that_has(name: &ProfileName, verdict: &Verdict, nodes: usize, others: &[ProfileName]) -> Self {
         let judgement = judge(name, 1, verdict);
         let other = Digest::of(b"another");
         let own = judgement.digest.iter().map(|digest| (name, digest));
