@@ -45,7 +45,7 @@ pub use ground::{Bounds, Ground};
 use place::{Attended, DIR_MODE, FILE_MODE, Place, RECORD};
 use record::{Entry, Proofs, Record};
 pub use repair::Repaired;
-pub use watch::DriftWatch;
+pub use watch::{Changes, DriftWatch};
 
 /// Who owns a directory, as its marker says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -224,14 +224,16 @@ impl Catalogue {
         }
     }
 
-    /// This file is on disk, and proven as well as it can be. Shares its bytes with the store's and forgets what
-    /// only a proof needs.
-    pub(super) fn settle(&mut self, name: &ProfileName, file: &Canonical) {
-        if let Some(profile) = self.profiles.get_mut(name)
-            && let Judged::Unproven { read, .. } = &profile.judged
-            && read.canonical.digest == file.digest
-        {
-            profile.judged = Judged::Proven(file.clone());
+    /// `current` is the file of a profile that is on disk, and proven as well as it can be. Shares its bytes with the
+    /// store's and forgets what only a proof needs.
+    pub(super) fn settle<'a>(&mut self, current: impl Fn(&ProfileName) -> Option<&'a Canonical>) {
+        for (name, profile) in &mut self.profiles {
+            if let Judged::Unproven { read, .. } = &profile.judged
+                && let Some(file) = current(name)
+                && read.canonical.digest == file.digest
+            {
+                profile.judged = Judged::Proven(file.clone());
+            }
         }
     }
 }

@@ -17,13 +17,13 @@ use super::backoff::Backoff;
 use super::plan::Live;
 use super::report::Aspect;
 use super::state::{FileChange, OnDisk};
-use crate::profile::{Canonical, Digest, ProfileName};
-use crate::store::{Bounds, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
+use crate::profile::{Canonical, ProfileName};
+use crate::store::{Bounds, Changes, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
 use drift::Drift;
 use retries::Retries;
 use trouble::{Trouble, reason, writable};
 
-/// How soon after a change by others the directory is looked at: a burst is one look.
+/// How soon after a change what changed is looked at: a burst is one look.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How often the directory is looked at while changes cannot be noticed at once.
 const POLL: Duration = Duration::from_secs(10);
@@ -44,9 +44,15 @@ pub(super) struct Disk {
     unanswered: bool,
     /// `None` while it cannot be opened, and while a thread works on it.
     store: Option<Store>,
+    /// What a plan needs of its files; anew after each work on it, as plans are made more often.
+    live: BTreeMap<ProfileName, Live>,
     /// Whether the store is known to be our cluster's.
     claimed: bool,
     drift: Drift,
+    /// What others may have changed, since the last look at it.
+    changes: Changes,
+    /// When to look at that.
+    look_at: Option<Instant>,
     /// When to look at the whole directory.
     repair_at: Instant,
     /// Why it could not be opened or repaired.
@@ -75,8 +81,11 @@ impl Disk {
             owner: None,
             unanswered: false,
             store: None,
+            live: BTreeMap::new(),
             claimed: false,
             drift: Drift::default(),
+            changes: Changes::default(),
+            look_at: None,
             repair_at: now,
             trouble: None,
             retries: Retries::default(),
@@ -104,8 +113,13 @@ impl Disk {
         if self.store.is_some() && !self.claimed && self.owner.is_some() && self.retry_at <= Instant::now() {
             self.claim().await?;
         }
-        if self.store.is_some() && self.may_repair() && self.repair_at <= Instant::now() {
-            self.repair().await?;
+        if self.store.is_some() && self.may_repair() {
+            if self.look_at.is_some_and(|at| at <= Instant::now()) {
+                self.look().await;
+            }
+            if self.repair_at <= Instant::now() {
+                self.repair().await?;
+            }
         }
         Ok(())
     }
@@ -122,7 +136,7 @@ impl Disk {
                 tracing::info!(root = %self.root.display(), owner = %store.owner(), files = store.live().len(), "directory opened");
                 self.claimed = self.owner.as_ref() == Some(store.owner());
                 self.drift.start(&store);
-                self.store = Some(store);
+                self.hold_store(store);
                 self.trouble = None;
                 self.retry.reset();
                 self.repair_at = Instant::now();
@@ -159,6 +173,15 @@ impl Disk {
         }
     }
 
+    /// Looks at what changed, most of which the store itself has written. Anything else is for a repair.
+    async fn look(&mut self) {
+        self.look_at = None;
+        let changes = std::mem::take(&mut self.changes);
+        if self.with(move |store| store.has_drifted(&changes)).await == Some(true) {
+            self.repair_at = Instant::now();
+        }
+    }
+
     async fn repair(&mut self) -> Result<(), StoreError> {
         if !self.drift.is_watched()
             && let Some(store) = &self.store
@@ -171,6 +194,8 @@ impl Disk {
             self.rescan.min(POLL)
         };
         self.repair_at = Instant::now() + interval;
+        self.look_at = None;
+        self.changes = Changes::default();
         match self.with(Store::repair).await {
             None => Ok(()),
             Some(Err(error)) => self.fail(Trouble::Whole(error)),
@@ -190,8 +215,9 @@ impl Disk {
 
     /// Returns when there is something to tend to that others caused. Cancel safe.
     pub(super) async fn changed(&mut self) {
-        self.drift.changed().await;
-        self.repair_at = self.repair_at.min(Instant::now() + SETTLE);
+        let changes = self.drift.changed().await;
+        self.changes.add(changes);
+        self.look_at.get_or_insert_with(|| Instant::now() + SETTLE);
     }
 
     /// When [`Disk::tend`] or [`Disk::change`] next has something to do, if nothing else happens.
@@ -200,8 +226,12 @@ impl Disk {
             return Some(self.retry_at);
         }
         let claim = self.unclaimed().then_some(self.retry_at);
+        let look = self.look_at.filter(|_| self.may_repair());
         let repair = self.may_repair().then_some(self.repair_at);
-        [claim, repair, self.retries.wake()].into_iter().flatten().min()
+        [claim, look, repair, self.retries.wake()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn unclaimed(&self) -> bool {
@@ -218,7 +248,7 @@ impl Disk {
         OnDisk {
             is_open: self.store.is_some(),
             is_ours: self.is_ours(),
-            live: self.live(),
+            live: &self.live,
             unproven: self.unproven(),
             held: self.retries.held(),
         }
@@ -251,7 +281,7 @@ impl Disk {
             match outcome {
                 Ok(()) => self.changed_file(&change),
                 Err(error) if error.needs_a_new_process() => return Err(error),
-                Err(error) => self.hold(change.name(), error),
+                Err(error) => self.hold_back(change.name(), error),
             }
         }
         Ok(true)
@@ -271,30 +301,29 @@ impl Disk {
         }
     }
 
-    fn hold(&mut self, name: &ProfileName, error: StoreError) {
+    fn hold_back(&mut self, name: &ProfileName, error: StoreError) {
         let message = error.to_string();
         let reason = reason(&error);
         self.metrics.store_failed(reason);
+        // What is wrong may be more than this file, and the record may not say what is there.
+        self.repair_at = self.repair_at.min(Instant::now() + SETTLE);
         if self.retries.failed(name, error, Instant::now()) {
             tracing::error!(profile = %name, reason, "{message}; trying again");
         }
     }
 
-    fn live(&self) -> BTreeMap<&ProfileName, Live> {
-        self.installed()
-            .map(|(name, installed)| {
-                let digest = installed.file.digest;
-                let ours = installed.origin == Origin::Cluster;
-                (
-                    name,
-                    Live {
-                        digest,
-                        ours,
-                        current: self.is_current(&digest),
-                    },
-                )
-            })
-            .collect()
+    /// Keeps it, with what a plan needs of it.
+    fn hold_store(&mut self, store: Store) {
+        let live = |installed: &Installed| Live {
+            digest: installed.file.digest,
+            ours: installed.origin == Origin::Cluster,
+            current: store.proven(&installed.file.digest) == Some(&self.proof),
+        };
+        let files = store.live().iter();
+        self.live = files
+            .map(|(name, installed)| (name.clone(), live(installed)))
+            .collect();
+        self.store = Some(store);
     }
 
     /// The files on disk that lost their record.
@@ -305,19 +334,10 @@ impl Disk {
             .collect()
     }
 
-    /// The files on disk that this kernel, libseccomp and version proved.
-    pub(super) fn current(&self) -> impl Iterator<Item = (&ProfileName, &Canonical)> {
-        self.installed()
-            .filter(|(_, installed)| self.is_current(&installed.file.digest))
-            .map(|(name, installed)| (name, &installed.file))
-    }
-
-    fn installed(&self) -> impl Iterator<Item = (&ProfileName, &Installed)> {
-        self.store.iter().flat_map(Store::live)
-    }
-
-    fn is_current(&self, digest: &Digest) -> bool {
-        self.store.as_ref().and_then(|store| store.proven(digest)) == Some(&self.proof)
+    /// The file of a profile on disk, if this kernel, libseccomp and version proved it.
+    pub(super) fn current(&self, name: &ProfileName) -> Option<&Canonical> {
+        self.live.get(name).filter(|live| live.current)?;
+        Some(&self.store.as_ref()?.live().get(name)?.file)
     }
 
     /// Whether the store takes writes.
@@ -353,6 +373,7 @@ impl Disk {
 
     fn close(&mut self) {
         self.store = None;
+        self.live.clear();
         self.drift.stop();
         self.claimed = false;
     }
@@ -365,7 +386,7 @@ impl Disk {
     ) -> Option<T> {
         let mut store = self.store.take()?;
         if let Some((outcome, store)) = blocking(move || (work(&mut store), store)).await {
-            self.store = Some(store);
+            self.hold_store(store);
             return Some(outcome);
         }
         self.close();
@@ -459,5 +480,90 @@ mod tests {
             disk.tend().await.unwrap();
             assert!(!stray.exists(), "answered: {answered}");
         }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// One that is open, claimed and looked at.
+    async fn opened(node: &tempfile::TempDir, rescan: Duration) -> Disk {
+        let metrics = Metrics::register(&mut Registry::default());
+        let proof = ProvenWith::here(String::new());
+        let mut disk = Disk::new(node.path().to_owned(), None, rescan, proof, metrics);
+        disk.belongs_to("ours".to_owned());
+        disk.tend().await.unwrap();
+        disk
+    }
+
+    fn web() -> ProfileName {
+        ProfileName::new("shop", "web").unwrap()
+    }
+
+    fn write(text: &str) -> Vec<FileChange> {
+        let bytes = text.as_bytes();
+        let digest = crate::profile::Digest::of(bytes);
+        let file = Canonical {
+            bytes: bytes.into(),
+            digest,
+        };
+        vec![FileChange::Write(web(), file)]
+    }
+
+    /// Takes in what changed, and looks at it.
+    async fn look(disk: &mut Disk) {
+        disk.changed().await;
+        tokio::time::sleep_until(disk.look_at.unwrap().into()).await;
+        disk.tend().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_the_agent_writes_itself_is_no_reason_to_look_at_every_file_and_what_others_do_is() {
+        let node = tempfile::tempdir().unwrap();
+        let mut disk = opened(&node, HOUR).await;
+        // Makes the namespace's directory, which is to be watched from now on.
+        disk.change(write("one")).await.unwrap();
+        look(&mut disk).await;
+        let next_repair = disk.repair_at;
+        disk.change(write("two")).await.unwrap();
+        look(&mut disk).await;
+        assert_eq!((disk.look_at, disk.repair_at), (None, next_repair));
+
+        let file = node.path().join("callgate/shop/web.json");
+        fs::write(&file, "three").unwrap();
+        look(&mut disk).await;
+        assert_eq!(fs::read_to_string(&file).unwrap(), "two");
+        assert!(disk.repair_at > next_repair);
+    }
+
+    #[tokio::test]
+    async fn what_inotify_does_not_tell_is_found_by_the_look_at_everything_from_time_to_time() {
+        let node = tempfile::tempdir().unwrap();
+        let mut disk = opened(&node, Duration::from_millis(200)).await;
+        disk.change(write("one")).await.unwrap();
+        disk.changed().await;
+        disk.tend().await.unwrap();
+        // Another name of the file, elsewhere, through which it can be changed.
+        let file = node.path().join("callgate/shop/web.json");
+        let other = node.path().join("other");
+        fs::hard_link(&file, &other).unwrap();
+        fs::write(&other, "two").unwrap();
+        while fs::read_to_string(&file).unwrap() != "one" {
+            assert!(disk.watching().status == ConditionStatus::True);
+            tokio::time::sleep_until(disk.wake().unwrap().into()).await;
+            disk.tend().await.unwrap();
+        }
+        assert_eq!(fs::read_to_string(&other).unwrap(), "two", "it is not ours");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_fails_is_a_reason_to_look_at_everything() {
+        let node = tempfile::tempdir().unwrap();
+        let mut disk = opened(&node, HOUR).await;
+        let error = StoreError::from(crate::store::Failure {
+            operation: "write",
+            path: "/made-up".into(),
+            errno: rustix::io::Errno::IO,
+        });
+        disk.hold_back(&web(), error);
+        assert!(disk.repair_at <= Instant::now() + SETTLE);
     }
 }

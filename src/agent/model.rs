@@ -110,24 +110,29 @@ impl Disk {
         self.live.get(name).map(|installed| installed.file.digest)
     }
 
-    fn is_current(&self, digest: &Digest, machine: Machine) -> bool {
-        self.proofs.get(digest) == Some(&machine)
-    }
-
-    fn seen<'a>(&'a self, retries: &'a Retries, is_ours: bool, machine: Machine) -> OnDisk<'a> {
+    /// Its files, as a plan sees them.
+    fn live(&self, machine: Machine) -> BTreeMap<ProfileName, Live> {
         let live = |installed: &Installed| Live {
             digest: installed.file.digest,
             ours: installed.origin == Origin::Cluster,
-            current: self.is_current(&installed.file.digest, machine),
+            current: self.proofs.get(&installed.file.digest) == Some(&machine),
         };
+        let files = self.live.iter();
+        files
+            .map(|(name, installed)| (name.clone(), live(installed)))
+            .collect()
+    }
+
+    fn seen<'a>(
+        &'a self,
+        live: &'a BTreeMap<ProfileName, Live>,
+        retries: &'a Retries,
+        is_ours: bool,
+    ) -> OnDisk<'a> {
         OnDisk {
             is_open: true,
             is_ours,
-            live: self
-                .live
-                .iter()
-                .map(|(name, installed)| (name, live(installed)))
-                .collect(),
+            live,
             unproven: self.unproven.keys().collect(),
             held: retries.held(),
         }
@@ -254,12 +259,12 @@ impl Agent {
                 self.plan(disk, now);
             }
         }
-        let current = disk
-            .live
-            .iter()
-            .filter(|(_, installed)| disk.is_current(&installed.file.digest, machine));
-        self.state
-            .settle(current.map(|(name, installed)| (name, &installed.file)));
+        let live = disk.live(machine);
+        let is_current = |name: &ProfileName| live.get(name).is_some_and(|live| live.current);
+        self.state.settle(|name| {
+            let installed = disk.live.get(name).filter(|_| is_current(name));
+            installed.map(|installed| &installed.file)
+        });
         let was_ready = self.is_ready();
         let trouble = self.retries.of_the_node().cloned().map(DiskTrouble::Whole);
         let around = Surroundings {
@@ -268,7 +273,7 @@ impl Agent {
             test_load: holds(),
             confined: holds(),
         };
-        let on_disk = disk.seen(&self.retries, self.is_identified, machine);
+        let on_disk = disk.seen(&live, &self.retries, self.is_identified);
         turned.sent = self.state.conclude(&on_disk, around, now, time).send;
         self.sending = turned.sent.clone().or_else(|| self.sending.take());
         turned.is_now_ready = self.is_ready() && !was_ready;
@@ -276,7 +281,8 @@ impl Agent {
     }
 
     fn plan(&mut self, disk: &Disk, now: Instant) {
-        let on_disk = disk.seen(&self.retries, self.is_identified, self.machine);
+        let live = disk.live(self.machine);
+        let on_disk = disk.seen(&live, &self.retries, self.is_identified);
         let questions = self.state.plan(&on_disk, now);
         self.questions.extend(questions.into_iter().map(|question| {
             let bytes = &question.read.canonical.bytes;

@@ -90,7 +90,7 @@ pub(super) struct Facts<'a> {
     pub(super) desired: BTreeMap<&'a ProfileName, Desired<'a>>,
     /// Of this node; `None` while its Node object has not been seen.
     pub(super) labels: Option<&'a Labels>,
-    pub(super) live: &'a BTreeMap<&'a ProfileName, Live>,
+    pub(super) live: &'a BTreeMap<ProfileName, Live>,
     /// Files on disk that lost their record. They count as not there: nothing says that they were ever proven.
     pub(super) unproven: &'a BTreeSet<&'a ProfileName>,
     pub(super) in_use: &'a BTreeSet<ProfileName>,
@@ -160,8 +160,8 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
         }
     }
     if facts.profiles_synced {
-        let on_disk = facts.live.keys().chain(facts.unproven);
-        for name in on_disk.filter(|name| !facts.desired.contains_key(*name)) {
+        let on_disk = facts.live.keys().chain(facts.unproven.iter().copied());
+        for name in on_disk.filter(|name| !facts.desired.contains_key(name)) {
             leave(&mut plan, facts, name);
         }
     }
@@ -343,7 +343,6 @@ mod tests {
         }
 
         fn plan(&self) -> Plan {
-            let live = self.live.iter().map(|(name, live)| (name, *live)).collect();
             plan(&Facts {
                 desired: self
                     .desired
@@ -360,7 +359,7 @@ mod tests {
                     })
                     .collect(),
                 labels: self.labels.as_ref(),
-                live: &live,
+                live: &self.live,
                 unproven: &self.unproven.iter().collect(),
                 in_use: &self.in_use,
                 held: &self.held.iter().collect(),

@@ -114,24 +114,30 @@ pub(super) fn object(node: &str, node_uid: &str, report: SeccompNodeReport) -> S
 /// Whether the API server already holds what this object says. Conditions that others added say nothing: they
 /// are theirs, and a write of ours would leave them.
 pub(super) fn is_held(held: &SeccompNode, object: &SeccompNode) -> bool {
-    fn said(object: &SeccompNode) -> (BTreeMap<&str, &Condition>, SeccompNodeReport) {
-        let conditions = object
-            .spec
-            .conditions
-            .iter()
-            .filter(|condition| is_ours(&condition.type_));
-        let rest = SeccompNodeReport {
-            conditions: Vec::new(),
-            ..object.spec.clone()
-        };
-        (
-            conditions
-                .map(|condition| (condition.type_.as_str(), condition))
-                .collect(),
-            rest,
-        )
+    fn ours(report: &SeccompNodeReport) -> BTreeMap<&str, &Condition> {
+        let conditions = report.conditions.iter();
+        conditions
+            .filter(|condition| is_ours(&condition.type_))
+            .map(|condition| (condition.type_.as_str(), condition))
+            .collect()
     }
-    held.metadata.owner_references == object.metadata.owner_references && said(held) == said(object)
+    // Named one by one, so that no field is forgotten.
+    let SeccompNodeReport {
+        versions,
+        profiles,
+        failures,
+        in_use,
+        conditions: _,
+    } = &object.spec;
+    held.metadata.owner_references == object.metadata.owner_references
+        && (versions, profiles, failures, in_use)
+            == (
+                &held.spec.versions,
+                &held.spec.profiles,
+                &held.spec.failures,
+                &held.spec.in_use,
+            )
+        && ours(&object.spec) == ours(&held.spec)
 }
 
 fn is_ours(type_: &str) -> bool {

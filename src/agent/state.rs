@@ -54,7 +54,7 @@ pub(super) struct OnDisk<'a> {
     pub(super) is_open: bool,
     /// Whether it is open, and our cluster's.
     pub(super) is_ours: bool,
-    pub(super) live: BTreeMap<&'a ProfileName, Live>,
+    pub(super) live: &'a BTreeMap<ProfileName, Live>,
     /// Files that lost their record.
     pub(super) unproven: BTreeSet<&'a ProfileName>,
     /// What it did not take.
@@ -192,7 +192,7 @@ impl State {
         self.plan = plan::plan(&plan::Facts {
             desired: self.catalogue.desired(),
             labels: self.node.as_ref().map(|node| &node.labels),
-            live: &disk.live,
+            live: disk.live,
             unproven: &disk.unproven,
             in_use: &self.in_use,
             held: &disk.held,
@@ -219,11 +219,9 @@ impl State {
         write.chain(remove).collect()
     }
 
-    /// These files are on disk, and proven as well as they can be.
-    pub(super) fn settle<'a>(&mut self, current: impl Iterator<Item = (&'a ProfileName, &'a Canonical)>) {
-        for (name, file) in current {
-            self.catalogue.settle(name, file);
-        }
+    /// `current` is the file of a profile that is on disk, and proven as well as it can be.
+    pub(super) fn settle<'a>(&mut self, current: impl Fn(&ProfileName) -> Option<&'a Canonical>) {
+        self.catalogue.settle(current);
     }
 
     /// Whether every profile was dealt with once since the start.
@@ -262,7 +260,7 @@ impl State {
         let live = || -> LiveSet {
             disk.live
                 .iter()
-                .map(|(name, live)| (*name, &live.digest))
+                .map(|(name, live)| (name, &live.digest))
                 .collect()
         };
         let aspects = [

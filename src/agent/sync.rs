@@ -164,7 +164,7 @@ impl Agent {
             let wanted = self.state.changes();
             more = self.disk.is_ours() && wanted.iter().any(|change| self.disk.is_due(change.name()));
         }
-        self.state.settle(self.disk.current());
+        self.state.settle(|name| self.disk.current(name));
         self.tell(now);
         self.metrics.synced();
 

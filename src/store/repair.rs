@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use super::dir::{Content, Dir};
 use super::place::{Attended, MARKER, META};
 use super::record::Record;
-use super::{DIR_MODE, FILE_MODE, Failure, RECORD, Store, StoreError};
+use super::{Changes, DIR_MODE, FILE_MODE, Failure, RECORD, Store, StoreError};
 use crate::profile::{Canonical, Digest, ProfileName};
 
 /// What a look at the directory found and mended.
@@ -67,6 +67,52 @@ impl Store {
         let attended = self.place.attend()?;
         self.mend(attended);
         Ok(std::mem::take(&mut self.untold))
+    }
+
+    /// Whether [`Store::repair`] may have something to mend, after these changes of a directory that was as it should
+    /// be, or something to tell: not if each entry is what was written there.
+    #[must_use]
+    pub fn has_drifted(&self, changes: &Changes) -> bool {
+        let is_as_written = match changes {
+            Changes::Anything => false,
+            Changes::Entries(entries) => entries.iter().all(|(dir, entry)| self.is_as_written(dir, entry)),
+        };
+        !is_as_written || !self.untold.is_clean()
+    }
+
+    fn is_as_written(&self, dir: &OsStr, entry: &OsStr) -> bool {
+        if dir == META {
+            return match entry {
+                entry if entry == RECORD => self.is_record_as_saved(),
+                entry if entry == MARKER => false, // written once; a change of it is rare
+                entry => matches!(self.place.meta.stat_of(entry), Ok(None)),
+            };
+        }
+        let stem = entry.to_str().and_then(|entry| entry.strip_suffix(".json"));
+        let name = dir
+            .to_str()
+            .zip(stem)
+            .map(|(dir, stem)| ProfileName::new(dir, stem));
+        if let Some(Ok(name)) = name {
+            if let Some(installed) = self.live.get(&name) {
+                return self.is_intact(&name, &installed.file);
+            }
+            if self.unproven.contains_key(&name) {
+                return false; // rare too
+            }
+        }
+        match self.place.home.open_dir(dir) {
+            Ok(dir) => matches!(dir.stat_of(entry), Ok(None)),
+            Err(failure) => failure.errno == Errno::NOENT,
+        }
+    }
+
+    fn is_record_as_saved(&self) -> bool {
+        let on_disk = match self.place.meta.read(RECORD, Record::MAX_BYTES) {
+            Ok(Content::File { bytes, .. }) => Some(Digest::of(&bytes)),
+            _ => None,
+        };
+        self.saved.is_some() && on_disk == self.saved
     }
 
     /// Mends everything, and remembers what for the next repair to tell.
@@ -159,15 +205,9 @@ impl Store {
     }
 
     fn mend_record(&mut self, repaired: &mut Repaired) {
-        let meta = &self.place.meta;
-        let on_disk = match meta.read(RECORD, Record::MAX_BYTES) {
-            Ok(Content::File { bytes, .. }) => Some(Digest::of(&bytes)),
-            _ => None,
-        };
-        if self.saved.is_some() && on_disk == self.saved {
-            return;
-        }
-        if let Err(error) = self.save(None) {
+        if !self.is_record_as_saved()
+            && let Err(error) = self.save(None)
+        {
             repaired.fail(error);
         }
     }

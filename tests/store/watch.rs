@@ -1,17 +1,18 @@
 //! That changes are noticed, and that looking is no change.
 
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use callgate::store::{DriftWatch, StoreError};
+use callgate::store::{Changes, DriftWatch, StoreError};
 
 use super::*;
 
 /// Only a bound for a broken watch.
 const SOON: Duration = Duration::from_secs(20);
 
-async fn changed(watch: &mut DriftWatch) -> Result<(), StoreError> {
+async fn changed(watch: &mut DriftWatch) -> Result<Changes, StoreError> {
     tokio::time::timeout(SOON, watch.changed())
         .await
         .expect("a change was not noticed")
@@ -47,11 +48,17 @@ type Change = (&'static str, fn(&Node));
 
 #[tokio::test]
 async fn every_kind_of_change_is_noticed_and_mended() {
-    let changes: [Change; 15] = [
+    let changes: [Change; 26] = [
         ("altered", |node| fs::write(node.path("a/x.json"), "bad").unwrap()),
         ("removed", |node| fs::remove_file(node.path("a/x.json")).unwrap()),
         ("closed", |node| {
             fs::set_permissions(node.path("a/x.json"), fs::Permissions::from_mode(0o000)).unwrap();
+        }),
+        ("open to all", |node| {
+            fs::set_permissions(node.path("a/x.json"), fs::Permissions::from_mode(0o666)).unwrap();
+        }),
+        ("another name of it beside it", |node| {
+            fs::hard_link(node.path("a/x.json"), node.path("a/other")).unwrap();
         }),
         ("replaced by a directory", |node| {
             fs::remove_file(node.path("a/x.json")).unwrap();
@@ -68,7 +75,18 @@ async fn every_kind_of_change_is_noticed_and_mended() {
             fs::write(node.outside().join("x"), "bad").unwrap();
             fs::rename(node.outside().join("x"), node.path("a/x.json")).unwrap();
         }),
-        ("a stray", |node| fs::write(node.path("stray"), "").unwrap()),
+        ("a stray file", |node| {
+            fs::write(node.path("a/stray"), "").unwrap();
+        }),
+        ("a stray profile", |node| {
+            fs::write(node.path("a/z.json"), "{}").unwrap();
+        }),
+        ("a stray beside the record", |node| {
+            fs::write(node.path(".callgate/stray"), "").unwrap();
+        }),
+        ("a stray beside the namespaces", |node| {
+            fs::write(node.path("stray"), "").unwrap();
+        }),
         ("a stray directory", |node| {
             fs::create_dir(node.path("stray")).unwrap();
         }),
@@ -78,8 +96,27 @@ async fn every_kind_of_change_is_noticed_and_mended() {
         ("a namespace removed", |node| {
             fs::remove_dir_all(node.path("a")).unwrap();
         }),
+        ("a namespace renamed", |node| {
+            fs::rename(node.path("a"), node.path("b")).unwrap();
+        }),
+        ("a namespace replaced by a symlink", |node| {
+            fs::remove_dir_all(node.path("a")).unwrap();
+            symlink("/etc", node.path("a")).unwrap();
+        }),
+        ("our own directory removed", |node| {
+            fs::remove_dir_all(node.path(".callgate")).unwrap();
+        }),
+        ("all closed", |node| {
+            fs::set_permissions(node.path(""), fs::Permissions::from_mode(0o000)).unwrap();
+        }),
         ("a namespace closed", |node| {
             fs::set_permissions(node.path("a"), fs::Permissions::from_mode(0o000)).unwrap();
+        }),
+        ("the record altered", |node| {
+            fs::write(node.path(".callgate/record.json"), "{}").unwrap();
+        }),
+        ("the record removed", |node| {
+            fs::remove_file(node.path(".callgate/record.json")).unwrap();
         }),
         ("the marker removed", |node| {
             fs::remove_file(node.path(".callgate/owner.json")).unwrap();
@@ -99,7 +136,8 @@ async fn every_kind_of_change_is_noticed_and_mended() {
         for round in ["first", "second"] {
             assert!(is_quiet(&mut watch).await, "{what}, {round}");
             change(&node);
-            changed(&mut watch).await.unwrap();
+            let changes = changed(&mut watch).await.unwrap();
+            assert!(store.has_drifted(&changes), "{what}, {round}: {changes:?}");
             settle(&mut store, &mut watch).await;
             assert_eq!(node.tree(), TREE_OF_TWO, "{what}, {round}");
             assert_eq!(node.read("a/x.json"), "one", "{what}, {round}");
@@ -108,6 +146,82 @@ async fn every_kind_of_change_is_noticed_and_mended() {
             }
         }
     }
+}
+
+/// What happens until nothing more does.
+async fn all_changes(watch: &mut DriftWatch) -> Changes {
+    let mut changes = changed(watch).await.unwrap();
+    while let Ok(more) = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await {
+        changes.add(more.unwrap());
+    }
+    changes
+}
+
+#[tokio::test]
+async fn what_the_store_writes_and_removes_itself_is_no_drift_and_names_what_to_look_at() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = quiet(&store).await;
+    write(&mut store, "a/x", "other");
+    write(&mut store, "a/new", "new");
+    store.remove(&name("a/y")).unwrap();
+    let changes = all_changes(&mut watch).await;
+    let Changes::Entries(entries) = &changes else {
+        panic!("everything is to be looked at");
+    };
+    let profiles: Vec<_> = entries
+        .iter()
+        .filter(|(_, entry)| entry.as_bytes().ends_with(b".json"))
+        .map(|(dir, entry)| format!("{}/{}", dir.display(), entry.display()))
+        .collect();
+    assert_eq!(
+        profiles,
+        [".callgate/record.json", "a/new.json", "a/x.json", "a/y.json"]
+    );
+    assert!(!store.has_drifted(&changes), "{changes:?}");
+}
+
+#[tokio::test]
+async fn a_stranger_between_our_own_changes_is_drift() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = quiet(&store).await;
+    write(&mut store, "a/x", "other");
+    fs::write(node.path("a/y.json"), "bad").unwrap();
+    write(&mut store, "a/x", "one");
+    let changes = all_changes(&mut watch).await;
+    assert!(matches!(changes, Changes::Entries(_)), "{changes:?}");
+    assert!(store.has_drifted(&changes));
+    assert_eq!(store.repair().unwrap().restored, [name("a/y")]);
+}
+
+#[tokio::test]
+async fn what_a_write_mended_on_its_way_is_still_told() {
+    let node = Node::new();
+    let mut store = node.with_two();
+    let mut watch = quiet(&store).await;
+    fs::remove_dir_all(node.root().join("callgate")).unwrap();
+    write(&mut store, "a/x", "other");
+    all_changes(&mut watch).await;
+    assert!(store.has_drifted(&Changes::default()));
+    assert!(store.repair().unwrap().restored.contains(&name("a/y")));
+    assert!(!store.has_drifted(&Changes::default()));
+}
+
+#[test]
+fn more_entries_than_are_told_apart_are_anything() {
+    let entry = |number: usize| ("a".into(), number.to_string().into());
+    let mut changes = Changes::default();
+    for number in 0..Changes::MAX_ENTRIES {
+        changes.add(Changes::Entries([entry(number)].into()));
+    }
+    assert!(matches!(changes, Changes::Entries(_)));
+    changes.add(Changes::Entries([entry(0)].into()));
+    assert!(matches!(changes, Changes::Entries(_)), "it was known");
+    changes.add(Changes::Entries([entry(Changes::MAX_ENTRIES)].into()));
+    assert_eq!(changes, Changes::Anything);
+    changes.add(Changes::Entries([entry(0)].into()));
+    assert_eq!(changes, Changes::Anything);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::agent::report::Aspect;
 use crate::api::ConditionStatus;
-use crate::store::{DriftWatch, Store, StoreError};
+use crate::store::{Changes, DriftWatch, Store, StoreError};
 
 /// The watch on the directory, while there can be one.
 #[derive(Debug, Default)]
@@ -34,15 +34,16 @@ impl Drift {
         self.watch.is_some()
     }
 
-    /// Returns once something changed, or may change unnoticed from now on. Cancel safe.
-    pub(super) async fn changed(&mut self) {
+    /// Returns what changed, once something did: anything, if changes may go unnoticed from now on. Cancel safe.
+    pub(super) async fn changed(&mut self) -> Changes {
         let Some(watch) = &mut self.watch else {
             return std::future::pending().await;
         };
-        if let Err(error) = watch.changed().await {
+        watch.changed().await.unwrap_or_else(|error| {
             self.watch = None;
             self.fail(error);
-        }
+            Changes::Anything
+        })
     }
 
     fn fail(&mut self, error: StoreError) {
