@@ -4,7 +4,6 @@
 
 mod bed;
 mod floor;
-mod memory;
 mod observe;
 mod profiles;
 mod proofs;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use harness::Memory;
 use kube::api::{Patch, PatchParams, PostParams};
 
 use crate::bed::Bed;
-use crate::memory::Memory;
 use crate::observe::{Files, Ready};
 use crate::profiles::Size;
 use crate::report::Report;
@@ -162,17 +162,17 @@ pub(crate) async fn burst(report: &mut Report, bed: &mut Bed, count: u16) -> Res
     Ok(())
 }
 
-/// Resident memory, with the profiles of the last burst.
+/// Memory, with the profiles of the last burst.
 pub(crate) fn memory(report: &mut Report, bed: &mut Bed) -> Result<()> {
-    let agent = Memory::with_children(bed.agent()?.process().id())?;
-    let controller = Memory::with_children(bed.controller.process().id())?;
+    let agent = Memory::of(bed.agent()?.process().id())?;
+    let controller = Memory::of(bed.controller.process().id())?;
     report.value(
-        "memory (RSS) of the agent, fork server included",
+        "memory of the agent, fork server included",
         "≤ 16 MiB",
         agent.to_string(),
     );
     report.value(
-        "memory (RSS) of the controller, fork server included",
+        "memory of the controller, fork server included",
         "",
         controller.to_string(),
     );

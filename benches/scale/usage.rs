@@ -3,13 +3,14 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use harness::children;
 
 /// Of a process and all its descendants.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     /// Seconds of processor time so far, those of descendants that have ended included.
     pub(crate) cpu: f64,
-    /// Resident memory now, in bytes.
+    /// Resident memory now, in bytes; pages of a file count for each process.
     pub(crate) memory: u64,
     /// The most that it was since [`forget_peaks`].
     pub(crate) peak: u64,
@@ -71,20 +72,6 @@ pub(crate) fn forget_peaks(process: u32) -> Result<()> {
         let _ = forget_peaks(child);
     }
     Ok(())
-}
-
-/// Children of every thread of the process.
-fn children(process: u32) -> Result<Vec<u32>> {
-    let mut children = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let list = fs::read_to_string(thread?.path().join("children"))
-            .context("cannot tell a process's children (a kernel with CONFIG_PROC_CHILDREN can)")?;
-        children.extend(
-            list.split_whitespace()
-                .filter_map(|child| child.parse::<u32>().ok()),
-        );
-    }
-    Ok(children)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use harness::Memory;
 
 use crate::fleet::{Fleet, IN_FLIGHT};
 use crate::report::{Report, Scene, Spread, mebibytes};
@@ -53,7 +54,7 @@ pub(crate) async fn footprint(report: &mut Report, fleet: &mut Fleet) -> Result<
 
 fn memory(fleet: &mut Fleet) -> Result<u64> {
     let agent = fleet.process.as_mut().context("the agent runs")?;
-    Ok(Usage::of(agent.process().id())?.memory)
+    Ok(Memory::of(agent.process().id())?.bytes())
 }
 
 /// Controller and agents start at once, with every node and every profile there.
