@@ -6,3 +6,4 @@ mod directory;
 mod outages;
 mod pods;
 mod profiles;
+mod queues;
