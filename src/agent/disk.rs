@@ -508,9 +508,16 @@ mod tests {
         vec![FileChange::Write(web(), file)]
     }
 
+    /// Takes in what changed. The time is only a bound for a broken watch.
+    async fn changed(disk: &mut Disk) {
+        let soon = Duration::from_secs(20);
+        let in_time = tokio::time::timeout(soon, disk.changed()).await;
+        in_time.expect("a change was not noticed");
+    }
+
     /// Takes in what changed, and looks at it.
     async fn look(disk: &mut Disk) {
-        disk.changed().await;
+        changed(disk).await;
         tokio::time::sleep_until(disk.look_at.unwrap().into()).await;
         disk.tend().await.unwrap();
     }
@@ -539,7 +546,7 @@ mod tests {
         let node = tempfile::tempdir().unwrap();
         let mut disk = opened(&node, Duration::from_millis(200)).await;
         disk.change(write("one")).await.unwrap();
-        disk.changed().await;
+        changed(&mut disk).await;
         disk.tend().await.unwrap();
         // Another name of the file, elsewhere, through which it can be changed.
         let file = node.path().join("callgate/shop/web.json");
