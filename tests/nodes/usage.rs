@@ -1,6 +1,8 @@
 //! What pods use is kept from deletion; what was deleted all the same stays on a node until its last pod there ended.
 
-use anyhow::{Context as _, Result, ensure};
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
 use harness::eventually;
 use serde_json::{Value, json};
 
@@ -173,17 +175,42 @@ async fn a_pod_that_ran_to_its_end_holds_no_profile() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_namespace_goes_with_profiles_that_its_pods_use() -> Result<()> {
+async fn a_namespace_goes_with_profiles_that_its_pods_use_and_files_stay_until_their_pods_ended() -> Result<()>
+{
     let Some(lab) = disks().await? else { return Ok(()) };
     let namespace = lab.namespace("goes").await?;
-    lab.profile(&namespace, "container", &no_mkdir(70)).await?;
-    for node in lab.nodes().await? {
-        lab.use_profile(Level::Container, &Level::Container.pod(&namespace, &node))
-            .await?;
+    let namespace = namespace.as_str();
+    let nodes = lab.nodes().await?;
+    lab.profile(namespace, "container", &no_mkdir(70)).await?;
+    for node in &nodes {
+        let mut pod = Level::Container.pod(namespace, node);
+        let slow = "trap 'sleep 10; exit 0' TERM; while :; do sleep 1 & wait $!; done";
+        pod["spec"]["containers"][0]["command"] = json!(["sh", "-c", slow]);
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
+        lab.use_profile(Level::Container, &pod).await?;
+        lab.pod_ready(&pod).await?;
     }
-    lab.kubectl(&["delete", "namespace", &namespace, "--timeout=80s"])
+    lab.kubectl(&["delete", "namespace", namespace, "--wait=false"])
         .await?;
-    lab.file_gone(&namespace, "container").await
+    eventually(&format!("namespace {namespace} to go"), async || {
+        // Before the pods: one that is there afterwards was there when its node had the file or not.
+        let mut files = BTreeMap::new();
+        for node in &nodes {
+            files.insert(node.as_str(), lab.file(node, namespace, "container")?.exists());
+        }
+        let of_pods = "jsonpath={.items[*].spec.nodeName}";
+        let list = ["get", "pods", "--namespace", namespace, "-o", of_pods];
+        for node in lab.kubectl(&list).await?.split_whitespace() {
+            if !files[node] {
+                return Ok(Err(anyhow!("the file went from {node} while a pod used it")));
+            }
+        }
+        let itself = ["get", "namespace", namespace, "--ignore-not-found", "-o", "name"];
+        ensure!(lab.kubectl(&itself).await?.is_empty(), "it is there");
+        Ok(Ok(()))
+    })
+    .await??;
+    lab.file_gone(namespace, "container").await
 }
 
 #[tokio::test]
