@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use harness::children;
+use harness::{children, status_bytes};
 
 /// Of a process and all its descendants.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,11 +50,8 @@ impl Usage {
             .filter_map(|field| field.parse::<u64>().ok())
             .sum();
         let status = read("status")?;
-        let bytes = |name: &str| -> Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let text = line.with_context(|| format!("process {process} has no {name}"))?;
-            Ok(text.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-        };
+        let bytes =
+            |name| status_bytes(&status, name).with_context(|| format!("the status of process {process}"));
         Ok(Self {
             cpu: float(ticks) / float(rustix::param::clock_ticks_per_second()),
             memory: bytes("VmRSS:")?,

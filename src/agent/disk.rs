@@ -17,7 +17,7 @@ use super::backoff::Backoff;
 use super::plan::Live;
 use super::report::Aspect;
 use super::state::{FileChange, OnDisk};
-use crate::profile::{Canonical, ProfileName};
+use crate::profile::{Canonical, Digest, ProfileName};
 use crate::store::{Bounds, Changes, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
 use drift::Drift;
 use retries::Retries;
@@ -314,15 +314,7 @@ impl Disk {
 
     /// Keeps it, with what a plan needs of it.
     fn hold_store(&mut self, store: Store) {
-        let live = |installed: &Installed| Live {
-            digest: installed.file.digest,
-            ours: installed.origin == Origin::Cluster,
-            current: store.proven(&installed.file.digest) == Some(&self.proof),
-        };
-        let files = store.live().iter();
-        self.live = files
-            .map(|(name, installed)| (name.clone(), live(installed)))
-            .collect();
+        self.live = live(store.live(), |digest| store.proven(digest) == Some(&self.proof));
         self.store = Some(store);
     }
 
@@ -393,6 +385,22 @@ impl Disk {
         self.wait();
         None
     }
+}
+
+/// Files as a plan sees them. `is_current` is whether a digest was proven with what proves here now.
+pub(super) fn live(
+    files: &BTreeMap<ProfileName, Installed>,
+    is_current: impl Fn(&Digest) -> bool,
+) -> BTreeMap<ProfileName, Live> {
+    let live = |installed: &Installed| Live {
+        digest: installed.file.digest,
+        ours: installed.origin == Origin::Cluster,
+        current: is_current(&installed.file.digest),
+    };
+    files
+        .iter()
+        .map(|(name, installed)| (name.clone(), live(installed)))
+        .collect()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -500,7 +508,7 @@ mod tests {
 
     fn write(text: &str) -> Vec<FileChange> {
         let bytes = text.as_bytes();
-        let digest = crate::profile::Digest::of(bytes);
+        let digest = Digest::of(bytes);
         let file = Canonical {
             bytes: bytes.into(),
             digest,

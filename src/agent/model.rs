@@ -8,6 +8,7 @@ use kube::runtime::watcher::Event;
 use rustix::io::Errno;
 
 use super::catalogue::Question;
+use super::disk::live;
 use super::disk::retries::Retries;
 use super::disk::trouble::{Trouble as DiskTrouble, writable};
 use super::draft::Unsent;
@@ -112,15 +113,7 @@ impl Disk {
 
     /// Its files, as a plan sees them.
     fn live(&self, machine: Machine) -> BTreeMap<ProfileName, Live> {
-        let live = |installed: &Installed| Live {
-            digest: installed.file.digest,
-            ours: installed.origin == Origin::Cluster,
-            current: self.proofs.get(&installed.file.digest) == Some(&machine),
-        };
-        let files = self.live.iter();
-        files
-            .map(|(name, installed)| (name.clone(), live(installed)))
-            .collect()
+        live(&self.live, |digest| self.proofs.get(digest) == Some(&machine))
     }
 
     fn seen<'a>(

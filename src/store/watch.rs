@@ -51,9 +51,7 @@ impl Changes {
     /// How many entries are told apart.
     pub const MAX_ENTRIES: usize = 1000;
 
-    /// Whether nothing has changed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
@@ -92,10 +90,10 @@ pub struct DriftWatch {
 }
 
 /// The directories that are watched, by the watch's descriptor.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Watches(BTreeMap<i32, Watched>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Watched {
     /// The seccomp root, in which others have their own files.
     Root,

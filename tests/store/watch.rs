@@ -18,11 +18,15 @@ async fn changed(watch: &mut DriftWatch) -> Result<Changes, StoreError> {
         .expect("a change was not noticed")
 }
 
-async fn is_quiet(watch: &mut DriftWatch) -> bool {
+/// What has happened, if anything has.
+async fn happened(watch: &mut DriftWatch) -> Option<Changes> {
     // The kernel queues an event before the call that caused it returns: one turn of the runtime would do.
-    tokio::time::timeout(Duration::from_millis(50), watch.changed())
-        .await
-        .is_err()
+    let changed = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await;
+    changed.ok().map(Result::unwrap)
+}
+
+async fn is_quiet(watch: &mut DriftWatch) -> bool {
+    happened(watch).await.is_none()
 }
 
 /// A watch, once nothing is on its way any more: a process that another test starts has copies of our handles
@@ -151,8 +155,8 @@ async fn every_kind_of_change_is_noticed_and_mended() {
 /// What happens until nothing more does.
 async fn all_changes(watch: &mut DriftWatch) -> Changes {
     let mut changes = changed(watch).await.unwrap();
-    while let Ok(more) = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await {
-        changes.add(more.unwrap());
+    while let Some(more) = happened(watch).await {
+        changes.add(more);
     }
     changes
 }

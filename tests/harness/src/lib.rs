@@ -43,7 +43,7 @@ pub use self::audit::Audited;
 pub use self::callgate::Program;
 pub use self::cluster::{Cluster, Output};
 pub use self::local::free_port;
-pub use self::memory::{Memory, children};
+pub use self::memory::{Memory, children, status_bytes};
 pub use self::metrics::{Counters, Request, Requests};
 pub use self::nodes::{Node, Nodes, Software};
 pub use self::objects::{AGENT_SERVICE_ACCOUNT, CONTROLLER_SERVICE_ACCOUNT, NAMESPACE};

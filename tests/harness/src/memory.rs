@@ -47,12 +47,7 @@ impl Memory {
         if status.contains("\nState:\tZ") {
             return Ok(Self::default());
         }
-        let bytes = |name: &str| -> Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.with_context(|| format!("no {name}"))?.trim();
-            let number = number.trim_end_matches(" kB").parse::<u64>();
-            Ok(1024 * number.with_context(|| format!("{name} is no number"))?)
-        };
+        let bytes = |name| status_bytes(status, name);
         Ok(Self {
             anonymous: bytes("RssAnon:")? + bytes("RssShmem:")?,
             files: bytes("RssFile:")?,
@@ -80,6 +75,14 @@ impl fmt::Display for Memory {
         write!(f, "{}.{} MiB, ", all / 10, all % 10)?;
         write!(f, "{}.{} of it no pages of files", anonymous / 10, anonymous % 10)
     }
+}
+
+/// A size in a file as `proc_pid_status(5)` describes it, in bytes; `name` with its colon.
+pub fn status_bytes(status: &str, name: &str) -> Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.with_context(|| format!("no {name}"))?.trim();
+    let number = number.trim_end_matches(" kB").parse::<u64>();
+    Ok(1024 * number.with_context(|| format!("{name} is no number"))?)
 }
 
 /// Children of every thread of a process.
