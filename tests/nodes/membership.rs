@@ -236,7 +236,7 @@ async fn without_the_taint_pods_on_a_node_that_joins_recover_alone() -> Result<(
 }
 
 #[tokio::test]
-async fn labels_decide_which_nodes_have_a_profile_and_taints_do_not() -> Result<()> {
+async fn labels_and_selectors_decide_which_nodes_have_a_profile_and_taints_do_not() -> Result<()> {
     let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("labels").await?;
     let mut spec = no_mkdir(70);
@@ -262,6 +262,20 @@ async fn labels_decide_which_nodes_have_a_profile_and_taints_do_not() -> Result<
         .await?;
         lab.kubectl(&["taint", "node", &node, "callgate-test-"]).await?;
         lab.kubectl(&["label", "node", &node, "callgate-test-"]).await?;
+        eventually(&format!("the file on {node} to go"), async || {
+            ensure!(!file.exists(), "it is there");
+            Ok(())
+        })
+        .await?;
+    }
+    // A change of the selector does the same: every node is selected, and none again.
+    let digest = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    for node in lab.nodes().await? {
+        lab.file_is(&node, &namespace, "web", &digest).await?;
+    }
+    lab.apply_profile(&namespace, "web", &spec).await?;
+    for node in lab.nodes().await? {
+        let file = lab.file(&node, &namespace, "web")?;
         eventually(&format!("the file on {node} to go"), async || {
             ensure!(!file.exists(), "it is there");
             Ok(())
