@@ -42,9 +42,10 @@ impl Memory {
         Self::parse(&status).with_context(|| format!("the status of process {process}"))
     }
 
-    /// Reads a file as `proc_pid_status(5)` describes it. One that ended and was not waited for holds nothing.
+    /// Reads a file as `proc_pid_status(5)` describes it. One that is ending gives its memory back before it is a zombie,
+    /// and holds nothing; no line of its file then tells a size.
     fn parse(status: &str) -> Result<Self> {
-        if status.contains("\nState:\tZ") {
+        if !status.lines().any(|line| line.starts_with("Rss")) {
             return Ok(Self::default());
         }
         let bytes = |name| status_bytes(status, name);
@@ -135,6 +136,12 @@ mod tests {
         drop(shell.stdin.take());
         shell.wait().unwrap();
         Memory::of_one(shell.id()).unwrap_err();
+    }
+
+    #[test]
+    fn a_process_that_is_ending_holds_nothing() {
+        let status = "Name:\ttrue\nState:\tR (running)\nTgid:\t14526\nThreads:\t1\n";
+        assert_eq!(Memory::parse(status).unwrap(), Memory::default());
     }
 
     #[test]
