@@ -12,13 +12,14 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 /// shows a change as late.
 /// Source: `dropped_requests_tracker.go` of `k8s.io/apiserver`, `pkg/util/flowcontrol`
 const FIRST: Duration = Duration::from_millis(250);
-/// At the latest.
-const LAST: Duration = Duration::from_secs(1);
+/// Twice as long after each, up to this: where a thousand nodes start at once, each refusal takes time as well.
+const LAST: Duration = Duration::from_secs(8);
 /// How often, before the answer counts.
 const RETRIES: u32 = 6;
 
 /// The same client, which makes a request again that was answered with 429, 503 or 504. A list of many pages then goes on
-/// with the page that was refused, where a watch that sees the answer begins with the first one.
+/// with the page that was refused, where a watch that sees the answer begins with the first one. The client that it is
+/// given must not do so itself ([`kube::Config::default_retry`]): kube's own retries wait for the time that the answer names.
 ///
 /// client-go does so as well: <https://github.com/kubernetes/client-go/blob/master/rest/with_retry.go>
 pub(crate) fn patient(client: Client) -> Client {

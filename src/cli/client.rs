@@ -22,7 +22,7 @@ pub(super) struct Access {
 /// For a daemon: the given file, or the service account of the pod that it runs in. Never a person's current
 /// context by accident.
 pub(super) fn daemon(kubeconfig: Option<PathBuf>) -> anyhow::Result<Access> {
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         Some(path) => {
             let (name, kubeconfig) = read(path)?;
             Config::try_from(kubeconfig).map_err(|error| anyhow!(explain(&name, &error)))?
@@ -31,6 +31,8 @@ pub(super) fn daemon(kubeconfig: Option<PathBuf>) -> anyhow::Result<Access> {
             "not in a pod with a service account; outside a cluster, --kubeconfig FILE says which to use",
         )?,
     };
+    // It would wait for as long as a refusal says, before `patience` hears of it.
+    config.default_retry = false;
     let user = &config.auth_info;
     let runs_a_program = user.exec.is_some() || user.auth_provider.is_some();
     let token = user.token_file.as_ref().map(PathBuf::from);
@@ -103,6 +105,11 @@ fn explain(name: &str, error: &KubeconfigError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -117,6 +124,26 @@ mod tests {
         std::os::unix::fs::symlink("..data/token", home.join("token")).unwrap();
         let found: Vec<_> = directories_of(&home.join("token")).collect();
         assert_eq!(found, [home, data]);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_s_client_hands_on_that_the_api_server_is_busy_at_once() {
+        const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let kubeconfig = serde_json::json!({
+            "clusters": [{ "name": "busy", "cluster": { "server": format!("http://{}", server.local_addr().unwrap()) } }],
+            "contexts": [{ "name": "busy", "context": { "cluster": "busy", "user": "" } }],
+            "current-context": "busy",
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), kubeconfig.to_string()).unwrap();
+        let client = (daemon(Some(file.path().to_owned())).unwrap().connect)();
+        let answered = tokio::spawn(async move { client.apiserver_version().await });
+        let (mut stream, _) = server.accept().await.unwrap();
+        stream.write_all(BUSY.as_bytes()).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(60), answered).await;
+        let error = answer.expect("an answer").unwrap().unwrap_err();
+        assert!(matches!(error, kube::Error::Api(status) if status.code == 429));
     }
 
     #[test]

@@ -66,7 +66,9 @@ impl Proxy {
         for user in &mut kubeconfig.auth_infos {
             user.auth_info = None;
         }
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        // What the API server refuses is for who asks.
+        config.default_retry = false;
         let server: Client = ClientBuilder::try_from(config)?.build();
         let mood = Arc::new(Mood {
             is_bad: AtomicBool::new(false),

@@ -25,7 +25,9 @@ pub(crate) fn write(path: &Path, cluster: &serde_json::Value, token: &str) -> Re
 /// A client that uses exactly this file.
 pub(crate) async fn client(path: &Path) -> Result<kube::Client> {
     let config = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    // As a daemon's, which deals with refusals itself.
+    config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 
