@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | has the digest that the record says | names a proof | live |
 //! | was altered, or is not in the record | readable | a stray: the next [`Store::repair`] removes it. Nobody knows the right bytes; no file is better than one that nobody proved |
-//! | well named and regular | lost or damaged | [unproven](Store::unproven): kept, since pods may use it, and not vouched for. The caller proves it anew ([`Store::keep`]) or removes it |
+//! | well named and regular | lost or damaged | [unproven](Store::unproven): kept, since pods may use it, and not vouched for. The caller proves it anew and [writes](Store::write) it, or removes it |
 
 mod dir;
 mod error;
@@ -199,48 +199,78 @@ impl Store {
         file: &Canonical,
         proof: &ProvenWith,
     ) -> Result<(), StoreError> {
-        self.attend()?;
-        let next = Installed {
-            file: file.clone(),
-            origin: match self.owner() {
-                Owner::Install => Origin::Install,
-                Owner::Cluster(_) => Origin::Cluster,
-            },
-        };
-        self.admit(name, next, proof)
+        only(self.write_all(&BTreeMap::from([(name.clone(), file.clone())]), proof))
     }
 
-    /// Remembers a new proof of the file that is on disk under this name: an unproven one becomes live. Its
-    /// origin stays. Nothing happens if there is no such file.
-    pub fn keep(&mut self, name: &ProfileName, proof: &ProvenWith) -> Result<(), StoreError> {
-        self.attend()?;
-        match self.installed(name).cloned() {
-            Some(installed) => self.admit(name, installed, proof),
-            None => Ok(()),
+    /// Like [`Store::write`], of many, with one record for all. What failed, and why; the others are there.
+    pub fn write_all(
+        &mut self,
+        files: &BTreeMap<ProfileName, Canonical>,
+        proof: &ProvenWith,
+    ) -> BTreeMap<ProfileName, StoreError> {
+        if let Err(error) = self.attend() {
+            return all_failed(files.keys(), &error);
         }
+        let origin = match self.owner() {
+            Owner::Install => Origin::Install,
+            Owner::Cluster(_) => Origin::Cluster,
+        };
+        let next = |(name, file): (&ProfileName, &Canonical)| {
+            let file = file.clone();
+            (name.clone(), Installed { file, origin })
+        };
+        let next: BTreeMap<_, _> = files.iter().map(next).collect();
+        let is_known = |(name, next): (&ProfileName, &Installed)| {
+            self.live.get(name) == Some(next) && self.proofs.get(&next.file.digest) == Some(proof)
+        };
+        if self.saved.is_none() || !next.iter().all(is_known) {
+            for installed in next.values() {
+                self.proofs.remember(installed.file.digest, proof.clone());
+            }
+            if let Err(error) = self.save(&next) {
+                return all_failed(next.keys(), &error);
+            }
+        }
+        let mut failed = BTreeMap::new();
+        for (name, installed) in next {
+            if let Err(failure) = self.exchange(&name, &installed.file) {
+                failed.insert(name, failure.into());
+            } else {
+                self.unproven.remove(&name);
+                self.live.insert(name, installed);
+            }
+        }
+        failed
     }
 
     /// Takes a profile off the disk, and the directory of its namespace if it was the last there. Not an error
     /// if it is gone.
     pub fn remove(&mut self, name: &ProfileName) -> Result<(), StoreError> {
-        self.attend()?;
-        let home = &self.place.home;
-        if home.stat_of(name.namespace())?.is_some() {
-            match home.open_dir(name.namespace()) {
-                Ok(namespace) => {
-                    namespace.remove_all(name.file_name(), home)?;
-                    namespace.sync()?;
-                    home.remove_empty_dir(name.namespace())?;
-                }
-                // Not a directory: no profile of ours lies there. It is for repair.
-                Err(failure) if !repair::is_obstacle(&failure) => return Err(failure.into()),
-                Err(_) => {}
+        only(self.remove_all(&BTreeSet::from([name.clone()])))
+    }
+
+    /// Like [`Store::remove`], of many, with one record for all. What failed, and why; the others are gone.
+    pub fn remove_all(&mut self, names: &BTreeSet<ProfileName>) -> BTreeMap<ProfileName, StoreError> {
+        if let Err(error) = self.attend() {
+            return all_failed(names, &error);
+        }
+        let mut failed = BTreeMap::new();
+        let mut forgotten = Vec::new();
+        for name in names {
+            if let Err(failure) = self.take_off(name) {
+                failed.insert(name.clone(), failure.into());
+            } else if self.live.remove(name).is_some() | self.unproven.remove(name).is_some() {
+                forgotten.push(name);
             }
         }
-        let known = self.live.remove(name).is_some() | self.unproven.remove(name).is_some();
-        // After the file: on a full disk this fails, and the removal must not. A record of a file that is not
+        // After the files: on a full disk this fails, and the removal must not. A record of a file that is not
         // there harms nobody, and the next repair writes it anew.
-        if known { self.save(None) } else { Ok(()) }
+        if !forgotten.is_empty()
+            && let Err(error) = self.save(&BTreeMap::new())
+        {
+            failed.append(&mut all_failed(forgotten, &error));
+        }
+        failed
     }
 
     /// Starts to notice changes that others make from now on. To be called within a tokio runtime.
@@ -252,16 +282,12 @@ impl Store {
         self.live.get(name).or_else(|| self.unproven.get(name))
     }
 
-    /// Makes a file with its proof live.
-    fn admit(&mut self, name: &ProfileName, next: Installed, proof: &ProvenWith) -> Result<(), StoreError> {
-        let known = self.live.get(name) == Some(&next) && self.proofs.get(&next.file.digest) == Some(proof);
-        if !known || self.saved.is_none() {
-            self.proofs.remember(next.file.digest, proof.clone());
-            self.save(Some((name, &next)))?;
+    /// Puts a file, which the record vouches for, in the place of the one that is there.
+    fn exchange(&self, name: &ProfileName, next: &Canonical) -> Result<(), Failure> {
+        if self.is_intact(name, next) {
+            return Ok(());
         }
-        if !self.is_intact(name, &next.file)
-            && let Err(failure) = self.put(name, &next.file)
-        {
+        self.put(name, next).inspect_err(|_| {
             // If only the last step failed, the new file is there, and may not last. The old one is to be what
             // the caller, and the next record, take it for.
             if let Some(before) = self.installed(name)
@@ -269,11 +295,26 @@ impl Store {
             {
                 _ = self.put(name, &before.file);
             }
-            return Err(failure.into());
+        })
+    }
+
+    /// Removes the file of a profile, if there is one.
+    fn take_off(&self, name: &ProfileName) -> Result<(), Failure> {
+        let home = &self.place.home;
+        if home.stat_of(name.namespace())?.is_none() {
+            return Ok(());
         }
-        self.unproven.remove(name);
-        self.live.insert(name.clone(), next);
-        Ok(())
+        match home.open_dir(name.namespace()) {
+            Ok(namespace) => {
+                namespace.remove_all(name.file_name(), home)?;
+                namespace.sync()?;
+                home.remove_empty_dir(name.namespace())?;
+                Ok(())
+            }
+            // Not a directory: no profile of ours lies there. It is for repair.
+            Err(failure) if repair::is_obstacle(&failure) => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Before a change: if the directory was taken away or replaced, that change alone would leave the rest
@@ -385,7 +426,7 @@ impl Store {
     }
 
     /// Writes the record of what is on disk, and of what is about to be.
-    fn save(&mut self, next: Option<(&ProfileName, &Installed)>) -> Result<(), StoreError> {
+    fn save(&mut self, next: &BTreeMap<ProfileName, Installed>) -> Result<(), StoreError> {
         let mut files: BTreeMap<ProfileName, Entry> = self
             .live
             .iter()
@@ -399,7 +440,7 @@ impl Store {
                 (name.clone(), entry)
             })
             .collect();
-        if let Some((name, installed)) = next {
+        for (name, installed) in next {
             let digest = installed.file.digest;
             let previous = files.get(name).map(|entry| entry.digest);
             let entry = Entry {
@@ -422,6 +463,21 @@ impl Store {
         self.saved = Some(Digest::of(&bytes));
         Ok(())
     }
+}
+
+/// The outcome of a change of one file.
+fn only(failed: BTreeMap<ProfileName, StoreError>) -> Result<(), StoreError> {
+    failed.into_values().next().map_or(Ok(()), Err)
+}
+
+fn all_failed<'a>(
+    names: impl IntoIterator<Item = &'a ProfileName>,
+    error: &StoreError,
+) -> BTreeMap<ProfileName, StoreError> {
+    names
+        .into_iter()
+        .map(|name| (name.clone(), error.clone()))
+        .collect()
 }
 
 fn is_namespace(name: &str) -> bool {

@@ -411,6 +411,48 @@ fn install_writes_what_passes_leaves_out_what_does_not_and_prunes_only_when_aske
 }
 
 #[test]
+fn install_says_which_profile_the_disk_does_not_take_and_writes_the_others() {
+    let version = |namespace: &str, errno: &str| {
+        MANIFEST
+            .replace("shop", namespace)
+            .replace("    arg: []\n", "")
+            .replace("syscalls:", &format!("defaultErrnoRet: {errno}\n  syscalls:"))
+    };
+    let profiles = TempDir::new().unwrap();
+    let write = |errno: &str| {
+        for namespace in ["bank", "shop"] {
+            let file = profiles.path().join(format!("{namespace}.yaml"));
+            fs::write(file, version(namespace, errno)).unwrap();
+        }
+    };
+    let root = TempDir::new().unwrap();
+    write("38");
+    let arguments = ["install", ".", "--seccomp-root", root.path().to_str().unwrap()];
+    let ran = callgate(profiles.path(), &arguments, "");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+
+    write("1");
+    // Another file system in the place of a namespace's directory is not ours to write to.
+    let script = r#"mount -t tmpfs none "$1/callgate/bank" && exec "$0" install . --seccomp-root "$1""#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    command.args([Path::new(env!("CARGO_BIN_EXE_callgate")), root.path()]);
+    let ran = run(&mut command, profiles.path(), "");
+    assert_eq!(ran.code, 2, "{}{}", ran.out, ran.err);
+    let starts: Vec<&str> = ran.out.lines().map(|line| &line[..19]).collect();
+    assert_eq!(
+        starts,
+        ["failed     bank/web", "installed  shop/web"],
+        "{}",
+        ran.out
+    );
+    assert!(ran.err.contains("callgate/bank"), "{}", ran.err);
+    let file =
+        |namespace: &str| fs::read_to_string(root.path().join(format!("callgate/{namespace}/web.json")));
+    assert!(file("bank").unwrap().contains("38") && !file("shop").unwrap().contains("38"));
+}
+
+#[test]
 fn install_goes_on_past_files_that_are_bad_and_names_each() {
     let root = TempDir::new().unwrap();
     let root_path = root.path().to_str().unwrap();

@@ -266,37 +266,48 @@ impl Disk {
         if changes.is_empty() {
             return Ok(false);
         }
+        let (mut files, mut names) = (BTreeMap::new(), BTreeSet::new());
+        for change in changes {
+            match change {
+                FileChange::Write(name, file) => _ = files.insert(name, file),
+                FileChange::Remove(name) => _ = names.insert(name),
+            }
+        }
         let proof = self.proof.clone();
-        let outcomes = self.with(move |store| {
-            let change = |change| {
-                let outcome = match &change {
-                    FileChange::Write(name, file) => store.write(name, file, &proof),
-                    FileChange::Remove(name) => store.remove(name),
-                };
-                (change, outcome)
-            };
-            changes.into_iter().map(change).collect::<Vec<_>>()
+        let worked = self.with(move |store| {
+            let unwritten = store.write_all(&files, &proof);
+            let unremoved = store.remove_all(&names);
+            (files, names, unwritten, unremoved)
         });
-        for (change, outcome) in outcomes.await.into_iter().flatten() {
-            match outcome {
-                Ok(()) => self.changed_file(&change),
-                Err(error) if error.needs_a_new_process() => return Err(error),
-                Err(error) => self.hold_back(change.name(), error),
+        let Some((files, names, mut unwritten, mut unremoved)) = worked.await else {
+            return Ok(true);
+        };
+        for (name, file) in files {
+            if self.is_done(&name, unwritten.remove(&name))? {
+                tracing::info!(profile = %name, digest = %file.digest, "profile installed");
+                self.metrics.written();
+            }
+        }
+        for name in names {
+            if self.is_done(&name, unremoved.remove(&name))? {
+                tracing::info!(profile = %name, "profile removed: it is no longer for this node, and no pod uses it");
+                self.metrics.removed();
             }
         }
         Ok(true)
     }
 
-    fn changed_file(&mut self, change: &FileChange) {
-        self.retries.succeeded(change.name());
-        match change {
-            FileChange::Write(name, file) => {
-                tracing::info!(profile = %name, digest = %file.digest, "profile installed");
-                self.metrics.written();
+    /// Takes note of how the change of a file ended.
+    fn is_done(&mut self, name: &ProfileName, error: Option<StoreError>) -> Result<bool, StoreError> {
+        match error {
+            None => {
+                self.retries.succeeded(name);
+                Ok(true)
             }
-            FileChange::Remove(name) => {
-                tracing::info!(profile = %name, "profile removed: it is no longer for this node, and no pod uses it");
-                self.metrics.removed();
+            Some(error) if error.needs_a_new_process() => Err(error),
+            Some(error) => {
+                self.hold_back(name, error);
+                Ok(false)
             }
         }
     }

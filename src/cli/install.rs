@@ -2,6 +2,7 @@
 
 mod folder;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use anyhow::{anyhow, bail};
 use self::folder::{Candidate, Wanted};
 use super::{finding, run};
 use crate::filter::libseccomp_version;
-use crate::profile::{Digest, Findings, InvalidName, ProfileName};
+use crate::profile::{Canonical, Digest, Findings, InvalidName, ProfileName};
 use crate::proof::{Prover, Verdict};
 use crate::store::{Origin, Owner, ProvenWith, Store, StoreError};
 
@@ -95,13 +96,38 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // What a crash or another hand left is mended first, so that "unchanged" below is true.
         store.repair()?;
         let proof = ProvenWith::here(libseccomp_version());
+        let mut passed = BTreeMap::new();
+        let mut lines = BTreeMap::new();
         for (name, candidate) in &wanted.profiles {
-            match candidate {
-                Candidate::One(source) => {
-                    install(&prover, &mut store, &proof, name, source, &mut outcome).await?;
-                }
-                Candidate::Several(_) => say(&format!("refused    {name}{}", kept(live(&store, name))))?,
-            }
+            let live = live(&store, name);
+            let left_out = match candidate {
+                Candidate::One(source) => match judge(&prover, name, source, &mut outcome).await {
+                    Ok(file) => {
+                        passed.insert(name.clone(), file);
+                        continue;
+                    }
+                    Err(word) => word,
+                },
+                Candidate::Several(_) => REFUSED,
+            };
+            lines.insert(name, format!("{left_out} {name}{}", kept(live)));
+        }
+        let before: BTreeMap<_, _> = passed.keys().map(|name| (name, live(&store, name))).collect();
+        let failed = store.write_all(&passed, &proof);
+        for (name, file) in &passed {
+            let live = before[name];
+            let line = match failed.get(name) {
+                Some(_) => format!("failed     {name}{}", kept(live)),
+                None if live == Some(file.digest) => format!("unchanged  {name}  {}", file.digest),
+                None => format!("installed  {name}  {}", file.digest),
+            };
+            lines.insert(name, line);
+        }
+        for line in lines.values() {
+            say(line)?;
+        }
+        if let Some(error) = failed.into_values().next() {
+            return Err(error.into());
         }
         if args.prune {
             prune(&mut store, &wanted)?;
@@ -128,15 +154,15 @@ impl Outcome {
     }
 }
 
-async fn install(
+const REFUSED: &str = "refused   ";
+
+/// The file of a profile that passes, or the word for why it is left out.
+async fn judge(
     prover: &Prover,
-    store: &mut Store,
-    proof: &ProvenWith,
     name: &ProfileName,
     source: &folder::Source,
     outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let live = live(store, name);
+) -> Result<Canonical, &'static str> {
     let verdict = match prover.read_source(&source.profile) {
         Ok(read) => prover.prove(name.namespace(), read).await,
         Err(refused) => Verdict::Invalid(refused),
@@ -144,23 +170,17 @@ async fn install(
     match verdict {
         Verdict::Valid(passed) => {
             tell(source, &passed.findings);
-            let digest = passed.canonical.digest;
-            if live == Some(digest) {
-                store.keep(name, proof)?;
-                return say(&format!("unchanged  {name}  {digest}"));
-            }
-            store.write(name, &passed.canonical, proof)?;
-            say(&format!("installed  {name}  {digest}"))
+            Ok(passed.canonical)
         }
         Verdict::Invalid(refused) => {
             outcome.invalid = true;
             tell(source, &refused.findings);
-            say(&format!("refused    {name}{}", kept(live)))
+            Err(REFUSED)
         }
         Verdict::Unknown(reason) => {
             outcome.failed = true;
             run::tell(&format!("{}: could not be proven: {reason}", source.file));
-            say(&format!("unproven   {name}{}", kept(live)))
+            Err("unproven  ")
         }
     }
 }
@@ -191,7 +211,7 @@ fn prune(store: &mut Store, wanted: &Wanted) -> anyhow::Result<()> {
         .iter()
         .filter(|(_, file)| file.origin == Origin::Install);
     // Files that lost their record are nobody's proof, and would otherwise stay for ever.
-    let gone: Vec<ProfileName> = ours
+    let gone: BTreeSet<ProfileName> = ours
         .chain(store.unproven())
         .map(|(name, _)| name)
         .filter(|name| !wanted.profiles.contains_key(name))
@@ -204,11 +224,14 @@ fn prune(store: &mut Store, wanted: &Wanted) -> anyhow::Result<()> {
         run::tell(&nothing_pruned(file));
         return Ok(());
     }
-    for name in gone {
-        store.remove(&name)?;
+    let failed = store.remove_all(&gone);
+    for name in gone.iter().filter(|name| !failed.contains_key(*name)) {
         say(&format!("removed    {name}"))?;
     }
-    Ok(())
+    failed
+        .into_values()
+        .next()
+        .map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn nothing_pruned(file: &str) -> String {

@@ -206,7 +206,7 @@ impl Store {
 
     fn mend_record(&mut self, repaired: &mut Repaired) {
         if !self.is_record_as_saved()
-            && let Err(error) = self.save(None)
+            && let Err(error) = self.save(&BTreeMap::new())
         {
             repaired.fail(error);
         }

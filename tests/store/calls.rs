@@ -157,12 +157,46 @@ fn every_change_is_synchronised_before_the_next_one_relies_on_it() {
     let emptied = ["unlinkat callgate/a", "fsync callgate"];
     assert_eq!(calls, [&removed[..], &emptied, &record].concat(), "the removal");
 
+    let many = files(&[("a/x", "three"), ("b/z", "new")]);
+    let (failed, calls) = calls_of(&node, || store.write_all(&many, &proof()));
+    let other_namespace = ["mkdirat callgate/b", "fsync callgate"];
+    let other = [
+        "fsync callgate/b/TMP",
+        "renameat callgate/b/TMP callgate/b/z.json",
+        "fsync callgate/b",
+    ];
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(
+        calls,
+        [&record[..], &namespace, &file, &other_namespace, &other].concat(),
+        "two at once"
+    );
+
+    let (failed, calls) = calls_of(&node, || store.remove_all(&many.keys().cloned().collect()));
+    let other = [
+        "unlinkat callgate/b/z.json",
+        "fsync callgate/b",
+        "unlinkat callgate/b",
+        "fsync callgate",
+    ];
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(
+        calls,
+        [&removed[..], &emptied, &other, &record].concat(),
+        "the removal of two at once"
+    );
+
     fs::write(node.path("stray"), "").unwrap();
     let (_, calls) = calls_of(&node, || store.repair().unwrap());
     assert_eq!(calls, ["unlinkat callgate/stray", "fsync callgate"], "a stray");
 
     let (_, calls) = calls_of(&node, || store.repair().unwrap());
     assert!(calls.is_empty(), "nothing to mend: {calls:?}");
+}
+
+fn files(files: &[(&str, &str)]) -> BTreeMap<ProfileName, Canonical> {
+    let file = |(profile, text): &(&str, &str)| (name(profile), canonical(text));
+    files.iter().map(file).collect()
 }
 
 /// Does it on a fresh node each time, and has its first call fail, then its second, and so on, until it has fewer.
@@ -217,6 +251,58 @@ fn an_update_that_fails_at_any_call_keeps_the_old_file_and_its_proof() {
             }
         });
     }
+}
+
+#[test]
+fn of_several_updates_those_that_fail_keep_the_old_file_and_the_others_are_there() {
+    with_each_call_failing(Errno::IO, |node, judge| {
+        let mut store = node.with_two();
+        let many = files(&[("a/x", "two"), ("a/y", "more")]);
+        let failed = held(|| store.write_all(&many, &proof()), judge);
+        drop(store);
+        let mut store = node.open();
+        for (profile, before) in [("a/x", "one"), ("a/y", "other")] {
+            let is_failed = failed.contains_key(&name(profile));
+            let file = if is_failed {
+                canonical(before)
+            } else {
+                many[&name(profile)].clone()
+            };
+            assert_eq!(store.live()[&name(profile)].file, file, "{failed:?}");
+        }
+        assert!(store.repair().unwrap().restored.is_empty());
+    });
+}
+
+#[test]
+fn a_disk_that_fails_for_good_during_several_updates_leaves_files_that_a_restart_knows() {
+    with_each_call_failing(Errno::IO, |node, judge| {
+        let mut store = node.with_two();
+        let many = files(&[("a/x", "two"), ("a/y", "more")]);
+        let mut is_dead = false;
+        let failed = held(
+            || store.write_all(&many, &proof()),
+            |call| {
+                is_dead |= judge(call).is_some();
+                is_dead.then_some(Errno::IO)
+            },
+        );
+        assert_eq!(!failed.is_empty(), is_dead);
+        drop(store);
+        let mut store = node.open();
+        for (profile, before) in [("a/x", "one"), ("a/y", "other")] {
+            let text = node.read(&format!("{profile}.json"));
+            let next = &many[&name(profile)];
+            assert!(text == before || canonical(&text) == *next, "{text}");
+            assert!(is_live(&store, profile, &text));
+        }
+        let repaired = store.repair().unwrap();
+        assert!(
+            repaired.lost.is_empty() && repaired.restored.is_empty(),
+            "{repaired:?}"
+        );
+        assert_eq!(node.tree(), TREE_OF_TWO);
+    });
 }
 
 #[test]

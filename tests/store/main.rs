@@ -14,6 +14,7 @@ mod failure;
 mod owner;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
