@@ -1,4 +1,6 @@
 //! What requests do where the API server has too much to do: they wait, and are made again.
+//!
+//! For what is the same whenever it is asked: lists, watches. Who writes has something newer to say by then.
 
 use std::time::Duration;
 
@@ -7,13 +9,13 @@ use kube::client::retry::RetryPolicy;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
-/// How soon an answer that says so is followed by the next request; up to three times as long, at random. The time that
-/// the answer names is not waited for: it grows to 32 s while many requests are refused, and a watch that waits as long
-/// shows a change as late.
+/// How soon an answer that says so is followed by the next request; up to three times as long, at random, and twice as
+/// long after the next one. The time that the answer names is not waited for: it grows to 32 s while many requests are
+/// refused, and a watch that waits as long shows a change as late.
 /// Source: `dropped_requests_tracker.go` of `k8s.io/apiserver`, `pkg/util/flowcontrol`
 const FIRST: Duration = Duration::from_millis(250);
-/// Twice as long after each, up to this: where a thousand nodes start at once, each refusal takes time as well.
-const LAST: Duration = Duration::from_secs(8);
+/// At the latest. Not less: where a thousand nodes start at once, it is refusals that most of the time goes to.
+const LAST: Duration = Duration::from_secs(4);
 /// How often, before the answer counts.
 const RETRIES: u32 = 6;
 
@@ -21,7 +23,7 @@ const RETRIES: u32 = 6;
 /// with the page that was refused, where a watch that sees the answer begins with the first one. The client that it is
 /// given must not do so itself ([`kube::Config::default_retry`]): kube's own retries wait for the time that the answer names.
 ///
-/// client-go does so as well: <https://github.com/kubernetes/client-go/blob/master/rest/with_retry.go>
+/// client-go does so as well, after the time that is named: <https://github.com/kubernetes/client-go/blob/master/rest/with_retry.go>
 pub(crate) fn patient(client: Client) -> Client {
     let (namespace, until) = (client.default_namespace().to_owned(), *client.valid_until());
     let Ok(policy) = RetryPolicy::new(FIRST, LAST, RETRIES, false) else {
@@ -36,6 +38,11 @@ pub(crate) fn patient(client: Client) -> Client {
             async move { client.send(request).await }
         }));
     Client::new(service, namespace).with_valid_until(until)
+}
+
+/// Whether an answer with this code says that the API server has too much to do.
+pub(crate) const fn is_busy(code: u16) -> bool {
+    matches!(code, 429 | 503 | 504)
 }
 
 #[cfg(test)]
@@ -100,9 +107,11 @@ mod tests {
     async fn patience_ends_and_other_answers_count_at_once() {
         for (code, requests) in [(429, 1 + RETRIES), (403, 1), (404, 1), (409, 1), (500, 1)] {
             let (client, asked) = busy(u32::MAX, code);
+            let began = Instant::now();
             let error = write(client).await.unwrap_err();
             assert!(matches!(error, kube::Error::Api(status) if status.code == code));
             assert_eq!(asked.load(Ordering::Relaxed), requests, "{code}");
+            assert!(began.elapsed() <= RETRIES * LAST, "{code}");
         }
     }
 }

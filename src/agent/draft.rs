@@ -24,9 +24,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// At the latest, where it was reached and said no.
 const LAST_RETRY_REFUSED: Duration = Duration::from_secs(30);
-/// How soon, and at the latest, where it did not answer: it may have too much to do, and the write may yet arrive.
-const FIRST_RETRY_UNANSWERED: Duration = Duration::from_secs(2);
-const LAST_RETRY_UNANSWERED: Duration = Duration::from_secs(10);
+/// How soon, and at the latest, where it has too much to do: each try costs it some more.
+const FIRST_RETRY_BUSY: Duration = Duration::from_secs(1);
+const LAST_RETRY_BUSY: Duration = Duration::from_secs(10);
 
 /// The report, and how far its writing is.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) struct Draft {
     sending: bool,
     unreached: Backoff,
     refused: Backoff,
-    unanswered: Backoff,
+    busy: Backoff,
     /// When to try again what failed.
     again: Option<Instant>,
 }
@@ -68,8 +68,8 @@ enum Held {
 pub(super) enum Unsent {
     /// The API server's answer.
     Refused(String),
-    /// It did not answer in time.
-    Unanswered(String),
+    /// It has too much to do: it said so, or did not answer in time, and the write may yet arrive.
+    Busy(String),
     /// It was not reached.
     Unreached(String),
 }
@@ -88,7 +88,7 @@ impl Draft {
             sending: false,
             unreached: Backoff::new(FIRST_RETRY, LAST_RETRY),
             refused: Backoff::new(FIRST_RETRY, LAST_RETRY_REFUSED),
-            unanswered: Backoff::new(FIRST_RETRY_UNANSWERED, LAST_RETRY_UNANSWERED),
+            busy: Backoff::new(FIRST_RETRY_BUSY, LAST_RETRY_BUSY),
             again: None,
         }
     }
@@ -191,7 +191,7 @@ impl Draft {
         self.sending = false;
         self.unreached.reset();
         self.refused.reset();
-        self.unanswered.reset();
+        self.busy.reset();
         self.again = None;
         self.written = Some((object, held.metadata.resource_version.clone()));
         self.hold(Box::new(held));
@@ -202,7 +202,7 @@ impl Draft {
         self.sending = false;
         let wait = match why {
             Unsent::Refused(_) => self.refused.wait(),
-            Unsent::Unanswered(_) => self.unanswered.wait(),
+            Unsent::Busy(_) => self.busy.wait(),
             Unsent::Unreached(_) => self.unreached.wait(),
         };
         self.again = Some(now + wait);
@@ -334,16 +334,16 @@ mod tests {
     }
 
     #[test]
-    fn an_api_server_that_does_not_answer_is_asked_less_often_than_one_that_is_away() {
+    fn an_api_server_that_has_too_much_to_do_is_asked_less_often_than_one_that_is_away() {
         let live = [(0, 0)];
         let mut desk = Desk::new();
         while desk.turn(&live).is_none() {
             desk.now = desk.draft.wake().unwrap();
         }
         let mut waits = |why: &Unsent| (0..20).map(|_| desk.fail(why, &live)).collect::<Vec<_>>();
-        let silence = waits(&Unsent::Unanswered(String::new()));
-        assert!(silence.iter().all(|wait| *wait >= FIRST_RETRY_UNANSWERED / 2));
-        assert!(silence.iter().any(|wait| *wait >= LAST_RETRY_UNANSWERED / 2));
+        let busy = waits(&Unsent::Busy(String::new()));
+        assert!(busy.iter().all(|wait| *wait >= FIRST_RETRY_BUSY / 2));
+        assert!(busy.iter().any(|wait| *wait >= LAST_RETRY_BUSY / 2));
         let away = waits(&Unsent::Unreached(String::new()));
         assert!(away.iter().all(|wait| *wait <= LAST_RETRY));
     }

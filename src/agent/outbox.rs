@@ -10,6 +10,7 @@ use super::Metrics;
 use super::draft::Unsent;
 use super::report;
 use crate::api::SeccompNode;
+use crate::patience;
 use crate::text::chain;
 
 /// Who writes, for server-side apply.
@@ -19,6 +20,9 @@ const MANAGER: &str = "callgate-agent";
 const UNDECLARED: &str = "field not declared in schema";
 /// How long a write may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Which write in a row that a busy API server does not take is worth a line in the log: with many nodes the first ones
+/// are in the order of things.
+const BUSY_TOLD: u32 = 3;
 
 /// Writes of the report, one at a time.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Outbox {
     metrics: Metrics,
     /// Whether what was written last was all of the report.
     is_whole: bool,
+    /// How many writes in a row have failed.
+    failed: u32,
     /// Which failure is in the log.
     told: Option<String>,
     /// At most one.
@@ -51,6 +57,7 @@ impl Outbox {
             node,
             metrics,
             is_whole: true,
+            failed: 0,
             told: None,
             sending: JoinSet::new(),
         }
@@ -63,12 +70,12 @@ impl Outbox {
             let written = write(&api, &node, &object, is_whole);
             let outcome = match tokio::time::timeout(TIMEOUT, written).await {
                 Ok(Ok(written)) => Ok(written),
+                Ok(Err(kube::Error::Api(status))) if patience::is_busy(status.code) => {
+                    Err(Unsent::Busy(status.message))
+                }
                 Ok(Err(kube::Error::Api(status))) => Err(Unsent::Refused(status.message)),
                 Ok(Err(error)) => Err(Unsent::Unreached(chain(&error))),
-                Err(_) => Err(Unsent::Unanswered(format!(
-                    "no answer within {} s",
-                    TIMEOUT.as_secs()
-                ))),
+                Err(_) => Err(Unsent::Busy(format!("no answer within {} s", TIMEOUT.as_secs()))),
             };
             (object, outcome)
         });
@@ -82,6 +89,7 @@ impl Outbox {
         let error = match ended {
             Ok((object, Ok(Written { held, is_whole }))) => {
                 self.metrics.reported(true);
+                self.failed = 0;
                 if std::mem::replace(&mut self.is_whole, is_whole) && !is_whole {
                     tracing::warn!(
                         node = self.node,
@@ -98,8 +106,10 @@ impl Outbox {
             Err(error) => Unsent::Refused(error.to_string()),
         };
         self.metrics.reported(false);
-        let (Unsent::Refused(message) | Unsent::Unanswered(message) | Unsent::Unreached(message)) = &error;
-        if self.told.as_ref() != Some(message) {
+        self.failed += 1;
+        let (Unsent::Refused(message) | Unsent::Busy(message) | Unsent::Unreached(message)) = &error;
+        let is_worth_it = self.failed >= BUSY_TOLD || !matches!(error, Unsent::Busy(_));
+        if is_worth_it && self.told.as_ref() != Some(message) {
             tracing::error!(
                 node = self.node,
                 "cannot write the SeccompNode: {message}; trying again"
@@ -144,4 +154,45 @@ async fn write(
         is_whole: report::is_held(&held, object),
         held,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use hyper::{Request, Response};
+    use kube::client::Body;
+    use prometheus_client::registry::Registry;
+    use serde_json::json;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::api::SeccompNodeReport;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_that_is_refused_is_sent_once_and_the_reason_is_the_api_server_s() {
+        for (code, is_busy) in [(429, true), (503, true), (504, true), (403, false), (500, false)] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&asked);
+            let service = service_fn(move |_: Request<Body>| {
+                count.fetch_add(1, Ordering::Relaxed);
+                let status = json!({"kind": "Status", "code": code, "message": "come again"});
+                let body = Body::from(status.to_string().into_bytes());
+                let answer = Response::builder().status(code).body(body).unwrap();
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let client = kube::Client::new(service, "default");
+            let metrics = Metrics::register(&mut Registry::default());
+            let mut outbox = Outbox::new(client, "node".to_owned(), metrics);
+            outbox.send(SeccompNode::new("node", SeccompNodeReport::default()));
+            match outbox.sent().await.unwrap_err() {
+                Unsent::Busy(message) if is_busy => assert_eq!(message, "come again"),
+                Unsent::Refused(message) if !is_busy => assert_eq!(message, "come again"),
+                other => panic!("{code}: {other:?}"),
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), 1, "{code}");
+        }
+    }
 }

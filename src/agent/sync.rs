@@ -18,7 +18,6 @@ use super::watch::{self, Seen, Watched};
 use super::{Config, Error, Metrics};
 use crate::api::{ConditionStatus, Versions, now_in_seconds};
 use crate::filter::libseccomp_version;
-use crate::patience::patient;
 use crate::profile::ProfileName;
 use crate::proof::{Prover, Verdict, apart};
 use crate::store::ProvenWith;
@@ -77,7 +76,7 @@ impl Agent {
             kernel = versions.kernel,
             "the agent starts"
         );
-        let client = patient(metrics.observe(client));
+        let client = metrics.observe(client);
         let (seen, watches) = watch::start(&client, &config.node, &metrics);
         Self {
             heartbeat: health.heartbeat("the agent's loop", STUCK),

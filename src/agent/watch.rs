@@ -13,8 +13,9 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tower::service_fn;
 
 use super::Metrics;
 use super::backoff::Backoff;
@@ -22,6 +23,7 @@ use super::catalogue::{Object, Version, key};
 use super::plan::Labels;
 use super::usage::profiles_of;
 use crate::api::{RawSeccompProfile, SeccompNode};
+use crate::patience::patient;
 use crate::profile::ProfileName;
 use crate::text::chain;
 
@@ -35,7 +37,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// And at the latest, where it was reached and said no: every agent of a cluster asks while a definition is missing.
 const LAST_WAIT_REFUSED: Duration = Duration::from_secs(10);
-/// A watch that has not failed for this long works.
+/// A watch that was answered, and has not failed for this long since, works.
 const WORKS_AFTER: Duration = Duration::from_secs(5);
 /// What may wait for the loop. Watches pause while it is full.
 const QUEUE: usize = 64;
@@ -131,46 +133,74 @@ impl Watched {
 pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Receiver<Seen>, JoinSet<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let mut tasks = JoinSet::new();
-    let tell = |what| Teller {
-        what,
-        sender: sender.clone(),
-        metrics: metrics.clone(),
-        told: None,
+    let tell = |what| {
+        let (client, answers) = overheard(client.clone());
+        let teller = Teller {
+            what,
+            sender: sender.clone(),
+            metrics: metrics.clone(),
+            answers,
+            told: None,
+        };
+        (patient(client), teller)
     };
     let config = || watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
     let named = || config().fields(&format!("metadata.name={node}"));
 
+    let (client, teller) = tell(Watched::Profiles);
     tasks.spawn(follow(
-        Api::<RawSeccompProfile>::all(client.clone()),
+        Api::<RawSeccompProfile>::all(client),
         config(),
-        tell(Watched::Profiles),
+        teller,
         profile,
         Seen::Profile,
     ));
+    let (client, teller) = tell(Watched::Node);
     tasks.spawn(follow(
-        Api::<PartialObjectMeta<Node>>::all(client.clone()),
+        Api::<PartialObjectMeta<Node>>::all(client),
         named(),
-        tell(Watched::Node),
+        teller,
         node_facts,
         Seen::Node,
     ));
+    let (client, teller) = tell(Watched::Pods);
     tasks.spawn(follow(
-        Api::<Pod>::all(client.clone()),
+        Api::<Pod>::all(client),
         config().fields(&format!("spec.nodeName={node}")),
-        tell(Watched::Pods),
+        teller,
         |one| pod(&one),
         Seen::Pod,
     ));
     // Guarded: a report that somebody made unreadable is written anew.
+    let (client, teller) = tell(Watched::Report);
     tasks.spawn(follow(
-        Api::<DeserializeGuard<SeccompNode>>::all(client.clone()),
+        Api::<DeserializeGuard<SeccompNode>>::all(client),
         named(),
-        tell(Watched::Report),
+        teller,
         |report| ((), report.0.ok().map(Box::new)),
         Seen::Report,
     ));
-    tasks.spawn(identify(Api::all(client.clone()), tell(Watched::Cluster)));
+    let (client, teller) = tell(Watched::Cluster);
+    tasks.spawn(identify(Api::all(client), teller));
     (receiver, tasks)
+}
+
+/// The same client, and word of each request that is answered with what it asked for. The watch itself tells of none
+/// where nothing has changed.
+fn overheard(client: Client) -> (Client, watch::Receiver<()>) {
+    let (namespace, until) = (client.default_namespace().to_owned(), *client.valid_until());
+    let (answered, answers) = watch::channel(());
+    let service = service_fn(move |request| {
+        let (client, answered) = (client.clone(), answered.clone());
+        async move {
+            let answer = client.send(request).await?;
+            if answer.status().is_success() {
+                answered.send_replace(());
+            }
+            Ok::<_, kube::Error>(answer)
+        }
+    });
+    (Client::new(service, namespace).with_valid_until(until), answers)
 }
 
 /// What is kept of a profile.
@@ -229,26 +259,29 @@ async fn follow<T, K, V>(
     let mut stream = std::pin::pin!(watcher(api, config));
     let mut pauses = Pauses::new();
     loop {
-        let next = match &tell.told {
-            None => Ok(stream.next().await),
-            Some(_) => tokio::time::timeout(WORKS_AFTER, stream.next()).await,
+        let next = tokio::select! {
+            biased;
+            next = stream.next() => next,
+            () = tell.recovered() => {
+                pauses = Pauses::new();
+                if tell.works().await {
+                    continue;
+                }
+                return;
+            }
         };
         let told = match next {
             // The stream of a watcher has no end.
-            Ok(None) => return,
-            Ok(Some(Err(error))) => {
+            None => return,
+            Some(Err(error)) => {
                 let told = tell.trouble(&error).await;
                 tokio::time::sleep(pauses.next(tell.told.as_ref())).await;
                 told
             }
-            Ok(Some(Ok(Event::Init))) => tell.send(seen(Change::Begin)).await,
-            Ok(Some(Ok(event))) => {
+            Some(Ok(Event::Init)) => tell.send(seen(Change::Begin)).await,
+            Some(Ok(event)) => {
                 pauses = Pauses::new();
                 tell.works().await && tell.send(seen(change(event, &keep))).await
-            }
-            Err(_) => {
-                pauses = Pauses::new();
-                tell.works().await
             }
         };
         if !told {
@@ -304,10 +337,20 @@ struct Teller {
     what: Watched,
     sender: mpsc::Sender<Seen>,
     metrics: Metrics,
+    /// Of the requests of this watch.
+    answers: watch::Receiver<()>,
     told: Option<Trouble>,
 }
 
 impl Teller {
+    /// Returns where there was trouble, once a request has been answered since, and nothing came of it for a while.
+    async fn recovered(&mut self) {
+        if self.told.is_none() || self.answers.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(WORKS_AFTER).await;
+    }
+
     /// Whether anybody listens.
     async fn send(&self, seen: Seen) -> bool {
         self.sender.send(seen).await.is_ok()
@@ -323,6 +366,7 @@ impl Teller {
 
     async fn trouble(&mut self, error: &watcher::Error) -> bool {
         self.metrics.watch_failed(self.what);
+        self.answers.mark_unchanged();
         let Some(trouble) = explain(self.what, error) else {
             return true;
         };
@@ -389,9 +433,90 @@ fn explain(what: Watched, error: &watcher::Error) -> Option<Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+    use std::sync::{Arc, Mutex};
+
+    use futures::stream;
+    use http_body_util::combinators::BoxBody;
+    use http_body_util::{BodyExt as _, Full, StreamBody};
+    use hyper::body::{Bytes, Frame};
+    use hyper::{Request, Response};
+    use kube::client::Body;
     use kube::core::Status;
+    use prometheus_client::registry::Registry;
+    use serde_json::json;
+    use tokio::time::{Instant, timeout_at};
 
     use super::*;
+
+    type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+    fn reply(code: u16, body: impl Into<Bytes>) -> Answer {
+        let body = Full::new(body.into()).boxed();
+        Response::builder().status(code).body(body).unwrap()
+    }
+
+    fn refusal(code: u16) -> Answer {
+        let status = json!({"kind": "Status", "code": code, "message": "said so"});
+        reply(code, status.to_string().into_bytes())
+    }
+
+    fn empty_list() -> Answer {
+        let list =
+            json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
+        reply(200, list.to_string().into_bytes())
+    }
+
+    /// A watch that goes on, and tells of nothing.
+    fn open_watch() -> Answer {
+        let nothing = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        Response::new(BoxBody::new(StreamBody::new(nothing)))
+    }
+
+    /// What is told of trouble with the Node within ten minutes, where these answer what is asked about that, and then
+    /// nothing any more.
+    async fn told(answers: impl Iterator<Item = Answer> + Send + 'static) -> Vec<bool> {
+        let answers = Arc::new(Mutex::new(answers));
+        let service = service_fn(move |request: Request<Body>| {
+            let is_of_node = request.uri().path().ends_with("/nodes");
+            let answer = is_of_node.then(|| answers.lock().unwrap().next()).flatten();
+            async move {
+                match answer {
+                    Some(answer) => Ok::<_, Infallible>(answer),
+                    None => pending().await,
+                }
+            }
+        });
+        let metrics = Metrics::register(&mut Registry::default());
+        let (mut seen, _watches) = start(&Client::new(service, "default"), "node", &metrics);
+        let end = Instant::now() + Duration::from_secs(600);
+        let mut told = Vec::new();
+        while let Ok(Some(seen)) = timeout_at(end, seen.recv()).await {
+            if let Seen::Trouble(Watched::Node, trouble) = seen {
+                told.push(trouble.is_some());
+            }
+        }
+        told
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_refused_or_gets_no_answer_never_works_again_whatever_time_passes() {
+        assert_eq!(told([refusal(500)].into_iter()).await, [true]);
+        for code in [403, 429, 500, 503] {
+            let first = told(std::iter::repeat_with(move || refusal(code))).await;
+            assert_eq!(first, [true], "{code}");
+            let then = [empty_list(), reply(200, "")].into_iter();
+            let later = told(then.chain(std::iter::repeat_with(move || refusal(code)))).await;
+            assert_eq!(later, [true], "{code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_goes_on_after_trouble_works_again_though_nothing_changes() {
+        let answers = [empty_list(), refusal(500), open_watch()];
+        assert_eq!(told(answers.into_iter()).await, [true, false]);
+    }
 
     fn answer(code: u16) -> watcher::Error {
         let status = Status {

@@ -107,7 +107,7 @@ fn explain(name: &str, error: &KubeconfigError) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -140,6 +140,7 @@ mod tests {
         let client = (daemon(Some(file.path().to_owned())).unwrap().connect)();
         let answered = tokio::spawn(async move { client.apiserver_version().await });
         let (mut stream, _) = server.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0, "the request");
         stream.write_all(BUSY.as_bytes()).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(60), answered).await;
         let error = answer.expect("an answer").unwrap().unwrap_err();
