@@ -278,6 +278,12 @@ impl Store {
         DriftWatch::new(&self.place.root)
     }
 
+    /// Whether there is a file of this profile, proven or not.
+    #[must_use]
+    pub fn has(&self, name: &ProfileName) -> bool {
+        self.installed(name).is_some()
+    }
+
     fn installed(&self, name: &ProfileName) -> Option<&Installed> {
         self.live.get(name).or_else(|| self.unproven.get(name))
     }

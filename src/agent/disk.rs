@@ -429,7 +429,7 @@ fn log(repaired: &Repaired) {
         tracing::warn!(profile = %name, "somebody changed or removed the file; it is back");
     }
     for name in &repaired.lost {
-        tracing::warn!(profile = %name, "the file was changed or removed before this start; it comes back once proven");
+        tracing::warn!(profile = %name, "the file was changed, removed or not yet written before this start; it comes back once proven");
     }
     for path in &repaired.strays {
         tracing::warn!(path = %path.display(), "removed: not a file of Callgate");

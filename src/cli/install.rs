@@ -115,10 +115,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let before: BTreeMap<_, _> = passed.keys().map(|name| (name, live(&store, name))).collect();
         let failed = store.write_all(&passed, &proof);
         for (name, file) in &passed {
-            let live = before[name];
+            let there = before[name];
             let line = match failed.get(name) {
-                Some(_) => format!("failed     {name}{}", kept(live)),
-                None if live == Some(file.digest) => format!("unchanged  {name}  {}", file.digest),
+                Some(_) => format!("failed     {name}{}", kept(there)),
+                None if there == Some(file.digest) => format!("unchanged  {name}  {}", file.digest),
                 None => format!("installed  {name}  {}", file.digest),
             };
             lines.insert(name, line);
@@ -126,11 +126,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for line in lines.values() {
             say(line)?;
         }
-        if let Some(error) = failed.into_values().next() {
-            return Err(error.into());
-        }
-        if args.prune {
-            prune(&mut store, &wanted)?;
+        tell_failed(&failed);
+        outcome.failed |= !failed.is_empty();
+        if args.prune && failed.is_empty() {
+            outcome.failed |= !prune(&mut store, &wanted)?;
         }
         Ok(outcome.exit_code())
     })
@@ -204,8 +203,16 @@ fn tell(source: &folder::Source, findings: &Findings) {
     }
 }
 
-/// Removes what the folder does not name. What could not be read might name anything.
-fn prune(store: &mut Store, wanted: &Wanted) -> anyhow::Result<()> {
+/// Says what the disk did not take, each reason once.
+fn tell_failed(failed: &BTreeMap<ProfileName, StoreError>) {
+    let reasons: BTreeSet<String> = failed.values().map(StoreError::to_string).collect();
+    for reason in reasons {
+        run::tell(&reason);
+    }
+}
+
+/// Removes what the folder does not name. What could not be read might name anything. Whether the disk took it.
+fn prune(store: &mut Store, wanted: &Wanted) -> anyhow::Result<bool> {
     let ours = store
         .live()
         .iter()
@@ -222,16 +229,14 @@ fn prune(store: &mut Store, wanted: &Wanted) -> anyhow::Result<()> {
             say(&format!("kept       {name}"))?;
         }
         run::tell(&nothing_pruned(file));
-        return Ok(());
+        return Ok(true);
     }
     let failed = store.remove_all(&gone);
-    for name in gone.iter().filter(|name| !failed.contains_key(*name)) {
+    for name in gone.iter().filter(|name| !store.has(name)) {
         say(&format!("removed    {name}"))?;
     }
-    failed
-        .into_values()
-        .next()
-        .map_or(Ok(()), |error| Err(error.into()))
+    tell_failed(&failed);
+    Ok(failed.is_empty())
 }
 
 fn nothing_pruned(file: &str) -> String {
