@@ -26,7 +26,7 @@ pub(crate) fn write(path: &Path, cluster: &serde_json::Value, token: &str) -> Re
 pub(crate) async fn client(path: &Path) -> Result<kube::Client> {
     let config = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
-    // As a daemon's, which deals with refusals itself.
+    // As the clients that daemons are given: a refusal is theirs to see.
     config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
