@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::plan::{Attempt, Desired, Failed, Labels, Refusal, State};
 use crate::profile::{Canonical, Code, Digest, Finding, InvalidName, ProfileName};
@@ -22,7 +23,7 @@ pub(super) struct Object {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) version: Version,
-    pub(super) spec: Value,
+    pub(super) spec: Box<RawValue>,
 }
 
 /// Which object, and which state of its spec.
@@ -85,8 +86,8 @@ pub(super) fn key(namespace: &str, name: &str) -> String {
 }
 
 impl Catalogue {
-    /// Takes an object in. One that was here before in this version changes nothing.
-    pub(super) fn set(&mut self, object: Object, read: impl FnOnce(&Value) -> Result<Read, Refused>) {
+    /// Takes an object in. Whether that changes anything: not if it was here before in this version.
+    pub(super) fn set(&mut self, object: Object, read: impl FnOnce(&Value) -> Result<Read, Refused>) -> bool {
         let Object {
             namespace,
             name,
@@ -97,8 +98,8 @@ impl Catalogue {
         let name = match ProfileName::new(namespace, name) {
             Ok(name) => name,
             Err(invalid) => {
-                self.misnamed.insert(key, (version, invalid));
-                return;
+                let before = self.misnamed.insert(key, (version.clone(), invalid));
+                return before.is_none_or(|(before, _)| before != version);
             }
         };
         if self
@@ -106,8 +107,10 @@ impl Catalogue {
             .get(&name)
             .is_some_and(|known| known.version == version)
         {
-            return;
+            return false;
         }
+        // What nests too deeply for it to be read counts as none, and is refused as such.
+        let spec = serde_json::from_str(spec.get()).unwrap_or_default();
         let profile = match read(&spec) {
             Ok(read) => Profile {
                 version,
@@ -124,6 +127,7 @@ impl Catalogue {
             },
         };
         self.profiles.insert(name, profile);
+        true
     }
 
     /// An object is gone.
@@ -342,6 +346,44 @@ mod tests {
         );
         let whole = Finding::new(Code::Syntax, FieldPath::root(), "no profile");
         assert_eq!(refused(RefusedBy::Rule, vec![whole]).2, "no profile");
+    }
+
+    #[test]
+    fn what_is_here_in_this_version_is_not_read_again_and_changes_nothing() {
+        let mut catalogue = Catalogue::default();
+        for (name, generation, uid, is_news) in [
+            ("web", 1, "a", true),
+            ("web", 1, "a", false),
+            ("web", 2, "a", true),
+            ("web", 2, "b", true),
+            ("web", 2, "b", false),
+            ("Bad_Name", 1, "c", true),
+            ("Bad_Name", 1, "c", false),
+            ("Bad_Name", 2, "c", true),
+        ] {
+            let object = Object {
+                namespace: "shop".to_owned(),
+                name: name.to_owned(),
+                version: Version {
+                    uid: uid.to_owned(),
+                    generation,
+                },
+                spec: serde_json::value::to_raw_value(&generation).unwrap(),
+            };
+            let mut is_read = false;
+            let is_changed = catalogue.set(object, |spec| {
+                assert_eq!(*spec, generation);
+                is_read = true;
+                Err(Refused {
+                    by: RefusedBy::Rule,
+                    digest: None,
+                    node_selector: None,
+                    findings: vec![finding(Code::BadValue, "spec", "a number")].into(),
+                })
+            });
+            assert_eq!(is_changed, is_news, "{name} {generation} {uid}");
+            assert_eq!(is_read, is_news && name == "web", "{name} {generation} {uid}");
+        }
     }
 
     #[test]

@@ -18,6 +18,10 @@ const UNSETTLED: Duration = Duration::from_millis(250);
 /// profiles at once. So a burst that goes on is told of less and less often, and one change after the other at once.
 const SPACING: Duration = Duration::from_millis(200);
 const LAST_SPACING: Duration = Duration::from_secs(2);
+/// How long after the end of a write that told of several profiles the next may start: so many times as long as it took,
+/// and at the latest. An API server that has too much to do is asked for less.
+const REST: u32 = 2;
+const LAST_REST: Duration = Duration::from_secs(10);
 /// How soon a failed write is tried again.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// At the latest, where the API server was not reached.
@@ -45,6 +49,8 @@ pub(super) struct Draft {
     started: Option<Instant>,
     /// How long after that the next may start.
     spacing: Duration,
+    /// Whether it told of several profiles.
+    is_burst: bool,
     /// Whether a write is under way: at most one.
     sending: bool,
     unreached: Backoff,
@@ -85,6 +91,7 @@ impl Draft {
             due: None,
             started: None,
             spacing: SPACING,
+            is_burst: false,
             sending: false,
             unreached: Backoff::new(FIRST_RETRY, LAST_RETRY),
             refused: Backoff::new(FIRST_RETRY, LAST_RETRY_REFUSED),
@@ -169,8 +176,8 @@ impl Draft {
         let none = LiveSet::default();
         let held = before.map_or(&none, |held| &held.spec.profiles);
         let live = &object.spec.profiles;
-        let is_burst = live.beyond(held).max(held.beyond(live)) > 1;
-        self.spacing = if is_burst {
+        self.is_burst = live.beyond(held).max(held.beyond(live)) > 1;
+        self.spacing = if self.is_burst {
             LAST_SPACING.min(2 * self.spacing)
         } else {
             SPACING
@@ -187,12 +194,16 @@ impl Draft {
     }
 
     /// The write ended: the API server holds this of that object now.
-    pub(super) fn sent(&mut self, object: SeccompNode, held: SeccompNode) {
+    pub(super) fn sent(&mut self, object: SeccompNode, held: SeccompNode, now: Instant) {
         self.sending = false;
         self.unreached.reset();
         self.refused.reset();
         self.busy.reset();
-        self.again = None;
+        let took = self.started.map(|started| now.saturating_duration_since(started));
+        let rest = took
+            .filter(|_| self.is_burst)
+            .map(|took| LAST_REST.min(REST * took));
+        self.again = rest.map(|rest| now + rest);
         self.written = Some((object, held.metadata.resource_version.clone()));
         self.hold(Box::new(held));
     }
@@ -272,7 +283,7 @@ mod tests {
             self.written += 1;
             let mut held = object.clone();
             held.metadata.resource_version = Some(self.written.to_string());
-            self.draft.sent(object, held);
+            self.draft.sent(object, held, self.now);
         }
 
         /// The same, until the API server holds it: how long that takes.
@@ -320,6 +331,34 @@ mod tests {
         let written = desk.written - before;
         assert!((2..10).contains(&written), "{written}");
         assert_eq!(desk.settle(&live), Duration::ZERO, "all is held");
+    }
+
+    #[test]
+    fn a_burst_is_told_of_less_often_the_longer_the_api_server_takes() {
+        for took in [1, 2, 8].map(Duration::from_secs) {
+            let mut desk = Desk::new();
+            desk.settle(&(0..100).map(|profile| (profile, 0)).collect::<Vec<_>>());
+            desk.now += Duration::from_secs(60);
+            let (began, before) = (desk.now, desk.written);
+            while desk.now < began + Duration::from_secs(180) {
+                // All of them change all the time.
+                let version = (desk.now - began).as_millis().try_into().unwrap();
+                let live: Vec<_> = (0..100).map(|profile| (profile, version)).collect();
+                let object = desk.turn(&live);
+                desk.now = desk.draft.wake().unwrap_or(desk.now) + Duration::from_millis(1);
+                if let Some(object) = object {
+                    desk.now += took;
+                    desk.accept(object);
+                }
+            }
+            let each = took + LAST_REST.min(REST * took);
+            let written = desk.written - before;
+            let most = Duration::from_secs(180).div_duration_f64(each);
+            assert!(
+                (2.0..=most + 2.0).contains(&f64::from(u32::try_from(written).unwrap())),
+                "{written} of {most}"
+            );
+        }
     }
 
     #[test]

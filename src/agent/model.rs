@@ -151,7 +151,7 @@ impl Agent {
 
     pub(crate) fn see(&mut self, kind: Kind, event: Event<Object>, now: Instant) {
         let seen = match kind {
-            Kind::Profiles => Seen::Profile(change(map(event, Object::profile), profile)),
+            Kind::Profiles => Seen::Profile(change(map(event, Object::unread_profile), profile)),
             Kind::Nodes => Seen::Node(change(map(event, Object::node), node_facts)),
             Kind::Pods => Seen::Pod(change(map(event, Object::pod), |one| pod(&one))),
             Kind::Reports => Seen::Report(change(map(event, Object::report), |report| {

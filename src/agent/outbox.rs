@@ -18,8 +18,8 @@ const MANAGER: &str = "callgate-agent";
 /// What the API server says where its definition is older than this agent and lacks a field of the report.
 /// Source: `ValidationError` of `sigs.k8s.io/structured-merge-diff`, `typed/validate.go`
 const UNDECLARED: &str = "field not declared in schema";
-/// How long a write may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a write may take. Not less: given up while it waits for its turn, it is to be made anew, and waits again.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Which write in a row that a busy API server does not take is worth a line in the log: with many nodes the first ones
 /// are in the order of things.
 const BUSY_TOLD: u32 = 3;

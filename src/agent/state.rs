@@ -119,18 +119,18 @@ impl State {
         }
     }
 
-    /// Takes in what a watch tells. Specs are read with `read`.
+    /// Takes in what a watch tells. Specs are read with `read`. Whether it may change what is planned or reported.
     pub(super) fn see(
         &mut self,
         seen: Seen,
         read: impl FnOnce(&Value) -> Result<Read, Refused>,
         now: Instant,
-    ) {
+    ) -> bool {
         match seen {
             Seen::Profile(Change::Begin) => self.profiles.begin(),
             Seen::Profile(Change::Set(key, object)) => {
                 self.profiles.saw(&key);
-                self.catalogue.set(object, read);
+                return self.catalogue.set(object, read);
             }
             Seen::Profile(Change::Unset(key)) => self.catalogue.unset(&key),
             Seen::Profile(Change::End) => {
@@ -170,6 +170,7 @@ impl State {
                 self.troubles.remove(&what);
             }
         }
+        true
     }
 
     /// Takes in what the kernel answered.
@@ -180,7 +181,7 @@ impl State {
     /// The write of a report ended: what was written, and what the API server holds now.
     pub(super) fn reported(&mut self, ended: Result<(SeccompNode, SeccompNode), Unsent>, now: Instant) {
         match ended {
-            Ok((object, held)) => self.draft.sent(object, held),
+            Ok((object, held)) => self.draft.sent(object, held, now),
             Err(why) => self.draft.failed(&why, now),
         }
     }

@@ -110,31 +110,39 @@ impl Agent {
         loop {
             self.heartbeat.beat();
             let wake = self.turn().await?;
-            tokio::select! {
-                _ = self.seen.recv_many(&mut events, EVENTS) => {}
-                Some(Err(error)) = self.watches.join_next() => return Err(Error::Watch(error.to_string())),
-                Some(Ok(answer)) = self.answers.join_next() => self.answered(answer),
-                ended = self.outbox.sent() => self.state.reported(ended, Instant::now()),
-                () = self.disk.changed() => {}
-                () = tokio::time::sleep_until(wake.into()) => {}
+            // Most of what is seen is that the status of a profile was written.
+            let mut is_news = false;
+            while !is_news {
+                is_news = true;
+                tokio::select! {
+                    _ = self.seen.recv_many(&mut events, EVENTS) => {
+                        is_news = false;
+                        for event in events.drain(..) {
+                            is_news |= self.see(event);
+                        }
+                    }
+                    Some(Err(error)) = self.watches.join_next() => return Err(Error::Watch(error.to_string())),
+                    Some(Ok(answer)) = self.answers.join_next() => self.answered(answer),
+                    ended = self.outbox.sent() => self.state.reported(ended, Instant::now()),
+                    () = self.disk.changed() => {}
+                    () = tokio::time::sleep_until(wake.into()) => {}
+                }
             }
             while let Some(Ok(answer)) = self.answers.try_join_next() {
                 self.answered(answer);
             }
-            for event in events.drain(..) {
-                self.see(event);
-            }
         }
     }
 
-    fn see(&mut self, seen: Seen) {
+    /// Whether it may change what is to be done.
+    fn see(&mut self, seen: Seen) -> bool {
         match &seen {
             Seen::Cluster(uid) => self.disk.belongs_to(uid.clone()),
             Seen::Trouble(Watched::Cluster, Some(_)) => self.disk.belongs_to_nobody_known(),
             _ => {}
         }
         self.state
-            .see(seen, |spec| self.prover.read(spec), Instant::now());
+            .see(seen, |spec| self.prover.read(spec), Instant::now())
     }
 
     fn answered(

@@ -13,6 +13,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tower::service_fn;
@@ -149,7 +150,7 @@ pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Re
 
     let (client, teller) = tell(Watched::Profiles);
     tasks.spawn(follow(
-        Api::<RawSeccompProfile>::all(client),
+        Api::<RawSeccompProfile<Box<RawValue>>>::all(client),
         config(),
         teller,
         profile,
@@ -203,8 +204,8 @@ fn overheard(client: Client) -> (Client, watch::Receiver<()>) {
     (Client::new(service, namespace).with_valid_until(until), answers)
 }
 
-/// What is kept of a profile.
-pub(super) fn profile(profile: RawSeccompProfile) -> (String, Object) {
+/// What is kept of a profile. Its spec is read where it is a new one: most events tell of a new status.
+pub(super) fn profile(profile: RawSeccompProfile<Box<RawValue>>) -> (String, Object) {
     let RawSeccompProfile { metadata, spec, .. } = profile;
     let namespace = metadata.namespace.unwrap_or_default();
     let name = metadata.name.unwrap_or_default();

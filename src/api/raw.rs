@@ -10,20 +10,21 @@ use serde_json::Value;
 use super::SeccompProfile;
 
 /// A `SeccompProfile` whose `spec` and `status` are kept as they came, so that no key is lost and no object is
-/// undecodable.
+/// undecodable; as JSON values or, for who needs few of them, as JSON text.
 #[derive(Debug, Clone, Deserialize)]
-pub struct RawSeccompProfile {
+#[serde(bound(deserialize = "J: Default + Deserialize<'de>"))]
+pub struct RawSeccompProfile<J = Value> {
     /// The object's metadata.
     pub metadata: ObjectMeta,
     /// The unread `spec`.
     #[serde(default)]
-    pub spec: Value,
+    pub spec: J,
     /// The unread `status`.
     #[serde(default)]
-    pub status: Value,
+    pub status: J,
 }
 
-impl Resource for RawSeccompProfile {
+impl<J> Resource for RawSeccompProfile<J> {
     type DynamicType = ();
     type Scope = <SeccompProfile as Resource>::Scope;
 
@@ -54,7 +55,9 @@ impl Resource for RawSeccompProfile {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::WatchEvent;
     use serde_json::json;
+    use serde_json::value::RawValue;
 
     use super::*;
 
@@ -73,11 +76,20 @@ mod tests {
                 "spec": spec,
                 "status": spec,
             });
-            let raw: RawSeccompProfile = serde_json::from_value(object).unwrap();
+            let raw: RawSeccompProfile = serde_json::from_value(object.clone()).unwrap();
             assert_eq!(raw.spec, spec);
             assert_eq!(raw.status, spec);
             assert_eq!(raw.meta().name.as_deref(), Some("a"));
             assert_eq!(raw.meta().generation, Some(3));
+
+            // In the order of every API server, which is that of `WatchEvent` in `k8s.io/apimachinery`.
+            let event = format!(r#"{{"type": "MODIFIED", "object": {object}}}"#);
+            let event: WatchEvent<RawSeccompProfile<Box<RawValue>>> = serde_json::from_str(&event).unwrap();
+            let WatchEvent::Modified(unread) = event else {
+                panic!("{event:?}");
+            };
+            assert_eq!(serde_json::from_str::<Value>(unread.spec.get()).unwrap(), spec);
+            assert_eq!(unread.metadata, raw.metadata);
         }
     }
 
@@ -86,18 +98,21 @@ mod tests {
         let raw: RawSeccompProfile = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
         assert_eq!(raw.spec, Value::Null);
         assert_eq!(raw.status, Value::Null);
+        let unread: RawSeccompProfile<Box<RawValue>> =
+            serde_json::from_str(r#"{"metadata": {"name": "a"}}"#).unwrap();
+        assert_eq!(unread.spec.get(), "null");
     }
 
     #[test]
     fn it_is_the_same_resource_as_the_typed_one() {
         assert_eq!(
-            RawSeccompProfile::url_path(&(), Some("team")),
+            RawSeccompProfile::<Value>::url_path(&(), Some("team")),
             "/apis/callgate.dev/v1alpha1/namespaces/team/seccompprofiles"
         );
         assert_eq!(
-            RawSeccompProfile::url_path(&(), None),
+            RawSeccompProfile::<Value>::url_path(&(), None),
             SeccompProfile::url_path(&(), None)
         );
-        assert_eq!(RawSeccompProfile::kind(&()), "SeccompProfile");
+        assert_eq!(RawSeccompProfile::<Value>::kind(&()), "SeccompProfile");
     }
 }

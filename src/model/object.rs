@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
+use serde_json::value::RawValue;
 
 use crate::api::{RawSeccompProfile, SeccompNode};
 
@@ -30,6 +31,20 @@ impl Kind {
 }
 
 impl Object {
+    pub(crate) fn unread_profile(self) -> RawSeccompProfile<Box<RawValue>> {
+        let RawSeccompProfile {
+            metadata,
+            spec,
+            status,
+        } = self.profile();
+        let text = |value| serde_json::value::to_raw_value(&value).unwrap();
+        RawSeccompProfile {
+            metadata,
+            spec: text(spec),
+            status: text(status),
+        }
+    }
+
     pub(crate) fn profile(self) -> RawSeccompProfile {
         match self {
             Self::Profile(profile) => *profile,
