@@ -134,6 +134,7 @@ impl Watched {
 pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Receiver<Seen>, JoinSet<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let mut tasks = JoinSet::new();
+    let client = patient(client.clone());
     let tell = |what| {
         let (client, answers) = overheard(client.clone());
         let teller = Teller {
@@ -143,7 +144,7 @@ pub(super) fn start(client: &Client, node: &str, metrics: &Metrics) -> (mpsc::Re
             answers,
             told: None,
         };
-        (patient(client), teller)
+        (client, teller)
     };
     let config = || watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
     let named = || config().fields(&format!("metadata.name={node}"));
