@@ -31,8 +31,9 @@ use crate::text::chain;
 /// How long the API server keeps a watch open, in seconds. A connection that died without a word is noticed
 /// seconds after.
 const WATCH_TIMEOUT: u32 = 120;
-/// Objects per page of a first list: decoded, a profile takes many times its size.
-const PAGE: u32 = 25;
+/// Objects per page of a first list. A profile may have a megabyte, and is held twice while a page is read; the more pages,
+/// the longer a list takes where a thousand agents read one, until what it began with is no longer known.
+const PAGE: u32 = 50;
 /// How soon after an error a watch is tried again; it follows the API server's return within that.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(2);

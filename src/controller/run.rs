@@ -29,8 +29,10 @@ use crate::proof::{Prover, Verdict, apart};
 use crate::telemetry::Health;
 
 const FIELD_MANAGER: &str = "callgate-controller";
-/// How long one write may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one write may take: as long as a busy API server lets a request wait for its turn. Given up before that, it is
+/// to be made anew, and waits again.
+/// Source: `requestWaitLimit` of `k8s.io/apiserver`, `pkg/util/flowcontrol`, a quarter of `--request-timeout`
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long writes under way are waited for at the end.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 /// Events that are taken in before anything is decided: a burst of reports is one look at each profile.
