@@ -80,6 +80,7 @@ cluster: root packages kubernetes helm nodes ## Start two real nodes with Callga
 lint: packages helm chart-tools $(CARGO_DENY) $(ACTIONLINT) $(LINTERS) ## Check format, lints, docs, dependencies, scripts, workflows and the chart
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 >/dev/null
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(CARGO_DENY) --locked check bans licenses sources
