@@ -1,6 +1,7 @@
 //! What requests do where the API server has too much to do: they wait, and are made again.
 //!
-//! For what is the same whenever it is asked: lists, watches. Who writes has something newer to say by then.
+//! For what is the same whenever it is asked: lists, watches, Events. Who writes a report, a status or a Lease has something
+//! newer to say by then, and tries again by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,8 @@ const LAST: Duration = Duration::from_secs(8);
 /// How often, before the answer counts.
 const RETRIES: usize = 6;
 
-/// The same client, which makes a request again that was answered with 429, 503 or 504, one at a time of all that were: what
-/// is refused is refused to the process, and five watches that ask each for themselves are four too many. A list of many
+/// The same client, which makes a request again that was answered with 429, 503 or 504, one at a time of all its requests that
+/// were: what is refused to one is refused to all, and five watches that ask each for themselves are four too many. A list of many
 /// pages then goes on with the page that was refused, where a watch that sees the answer begins with the first one. The
 /// client that it is given must not do so itself ([`kube::Config::default_retry`]): kube's own retries wait for the time that
 /// the answer names.

@@ -96,10 +96,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // What a crash or another hand left is mended first, so that "unchanged" below is true.
         store.repair()?;
         let proof = ProvenWith::here(libseccomp_version());
+        let before: BTreeMap<_, _> = wanted
+            .profiles
+            .keys()
+            .map(|name| (name, live(&store, name)))
+            .collect();
         let mut passed = BTreeMap::new();
         let mut lines = BTreeMap::new();
         for (name, candidate) in &wanted.profiles {
-            let live = live(&store, name);
             let left_out = match candidate {
                 Candidate::One(source) => match judge(&prover, name, source, &mut outcome).await {
                     Ok(file) => {
@@ -110,9 +114,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 },
                 Candidate::Several(_) => REFUSED,
             };
-            lines.insert(name, format!("{left_out} {name}{}", kept(live)));
+            lines.insert(name, format!("{left_out} {name}{}", kept(before[name])));
         }
-        let before: BTreeMap<_, _> = passed.keys().map(|name| (name, live(&store, name))).collect();
         let failed = store.write_all(&passed, &proof);
         for (name, file) in &passed {
             let there = before[name];

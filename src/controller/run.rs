@@ -60,9 +60,9 @@ pub async fn run(
         version = env!("CARGO_PKG_VERSION"),
         "the controller starts"
     );
-    let client = patient(metrics.observe(client));
+    let client = metrics.observe(client);
     let mut watches = select_all(watch_all(
-        &client,
+        &patient(client.clone()),
         &config.namespace,
         config.startup_taint.as_ref(),
         &metrics,
@@ -72,7 +72,11 @@ pub async fn run(
         client: client.clone(),
         prover,
         metrics: metrics.clone(),
-        events: Arc::new(Events::start(client.clone(), &config.identity, metrics.clone())),
+        events: Arc::new(Events::start(
+            patient(client.clone()),
+            &config.identity,
+            metrics.clone(),
+        )),
         startup_taint: config.startup_taint.clone(),
         proofs: JoinSet::new(),
         writes: JoinSet::new(),
