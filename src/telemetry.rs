@@ -13,7 +13,9 @@ pub use server::serve;
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -24,18 +26,35 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends log lines to standard error, filtered by `RUST_LOG` (default: `info`). To be called once.
+/// Sends log lines to standard error, filtered by `RUST_LOG` (default: `info`): a level, or levels by module as in
+/// `info,callgate::store=debug`. To be called once.
 pub fn init_logs(format: LogFormat) {
+    let chosen = std::env::var("RUST_LOG").ok().filter(|it| !it.is_empty());
+    let parsed = chosen.as_deref().map(str::parse::<Targets>);
     // The client tells of each request that fails, once a second in an outage. So do we, and less often.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=off"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let usual = || {
+        Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target("kube", LevelFilter::OFF)
+    };
+    let (filter, refused) = match parsed {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (usual(), Some(error)),
+        None => (usual(), None),
+    };
+    let lines = tracing_subscriber::fmt::layer()
         // Colours in a file are noise.
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(|| line::Lines(std::io::stderr()));
-    match format {
-        LogFormat::Text => builder.init(),
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
         // What is told of is beside the message, where a query finds it: no nesting.
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .init();
+    if let Some(error) = refused {
+        tracing::warn!(%error, "RUST_LOG is no list of levels, as in info,callgate::store=debug: it is not heeded");
     }
 }
