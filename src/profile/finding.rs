@@ -11,6 +11,7 @@ pub use affected::{Affected, InvalidSoftware, InvalidVersion, Software, Version}
 pub use code::{Code, UnknownCode};
 pub use list::Findings;
 pub use path::FieldPath;
+pub(super) use path::Place;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,7 +10,7 @@ mod scalar;
 use std::collections::BTreeMap;
 
 use super::document::{Entry, Node, Value};
-use super::finding::{Code, FieldPath, Findings, quoted};
+use super::finding::{Code, FieldPath, Findings, Place, quoted};
 use super::label;
 use super::model::{Action, Architecture, Condition, Profile, ProfileSpec, Rule};
 use docker::{DockerKey, DockerKeys};
@@ -59,7 +59,7 @@ pub(crate) fn read_spec_into(
         report,
         docker: DockerKeys::default(),
     };
-    let spec = reader.spec(node, path);
+    let spec = reader.spec(node, &Place::Start(path));
     let Reader { report, docker, .. } = reader;
     docker.report(path, report);
     spec
@@ -72,7 +72,7 @@ pub(crate) fn read_architecture(report: &mut Report, node: &Node, path: &FieldPa
         report,
         docker: DockerKeys::default(),
     };
-    reader.architecture(node, path)
+    reader.architecture(node, &Place::Start(path))
 }
 
 /// The keys of the OCI's `linux.seccomp`.
@@ -130,7 +130,7 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn spec(&mut self, node: &Node, path: &FieldPath) -> Option<ProfileSpec> {
+    fn spec(&mut self, node: &Node, path: &Place<'_>) -> Option<ProfileSpec> {
         let fields = self.object(
             node,
             path,
@@ -195,7 +195,7 @@ impl Reader<'_> {
         })
     }
 
-    fn rule(&mut self, node: &Node, path: &FieldPath) -> Option<Rule> {
+    fn rule(&mut self, node: &Node, path: &Place<'_>) -> Option<Rule> {
         let fields = self.object(
             node,
             path,
@@ -219,7 +219,7 @@ impl Reader<'_> {
         })
     }
 
-    fn condition(&mut self, node: &Node, path: &FieldPath) -> Option<Condition> {
+    fn condition(&mut self, node: &Node, path: &Place<'_>) -> Option<Condition> {
         let fields = self.object(
             node,
             path,
@@ -246,7 +246,7 @@ impl Reader<'_> {
     fn object<'n, const N: usize>(
         &mut self,
         node: &'n Node,
-        path: &FieldPath,
+        path: &Place<'_>,
         keys: &Keys<N>,
         expected: &str,
     ) -> Option<[Option<&'n Entry>; N]> {
@@ -278,7 +278,7 @@ impl Reader<'_> {
         &mut self,
         parent: &Node,
         entry: Option<&'n Entry>,
-        path: &FieldPath,
+        path: &Place<'_>,
     ) -> Option<&'n Entry> {
         if entry.is_none() {
             self.report
@@ -291,8 +291,8 @@ impl Reader<'_> {
     fn read<T>(
         &mut self,
         entry: Option<&Entry>,
-        path: &FieldPath,
-        read: impl FnOnce(&mut Self, &Node, &FieldPath) -> Option<T>,
+        path: &Place<'_>,
+        read: impl FnOnce(&mut Self, &Node, &Place<'_>) -> Option<T>,
     ) -> Option<T> {
         entry.and_then(|entry| read(self, &entry.value, path))
     }
@@ -301,9 +301,9 @@ impl Reader<'_> {
     fn read_list<T>(
         &mut self,
         entry: Option<&Entry>,
-        path: &FieldPath,
+        path: &Place<'_>,
         max: usize,
-        read: impl Fn(&mut Self, &Node, &FieldPath) -> Option<T>,
+        read: impl Fn(&mut Self, &Node, &Place<'_>) -> Option<T>,
     ) -> Vec<T> {
         let Some(Entry { value: node, .. }) = entry else {
             return Vec::new();
@@ -324,7 +324,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    fn node_selector(&mut self, node: &Node, path: &FieldPath) -> Option<BTreeMap<String, String>> {
+    fn node_selector(&mut self, node: &Node, path: &Place<'_>) -> Option<BTreeMap<String, String>> {
         let Value::Map(entries) = &node.value else {
             self.wrong_type(node, path, "a map of labels, like {kubernetes.io/arch: arm64}");
             return None;
@@ -368,7 +368,7 @@ impl Reader<'_> {
         Some(labels)
     }
 
-    fn finding_code(&mut self, node: &Node, path: &FieldPath) -> Option<String> {
+    fn finding_code(&mut self, node: &Node, path: &Place<'_>) -> Option<String> {
         let text = self.text(node, path)?;
         let word = |word: &str| {
             !word.is_empty()

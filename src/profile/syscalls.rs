@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use foldhash::fast::FixedState;
+
 use super::finding::Version;
 use super::model::Architecture;
 use super::similar::similar;
@@ -92,7 +94,8 @@ pub fn lookup(name: &str) -> Option<&'static SystemCall> {
     BY_NAME.get(name)
 }
 
-static BY_NAME: LazyLock<HashMap<&'static str, SystemCall>> =
+/// By a hash that is quick and not secret: the table is our own, and a name that is looked for is not kept.
+static BY_NAME: LazyLock<HashMap<&'static str, SystemCall, FixedState>> =
     LazyLock::new(|| parse(TABLE).map(|call| (call.name, call)).collect());
 
 /// Reads the table, which the first look into it does otherwise: for a process that is going to fork.

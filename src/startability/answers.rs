@@ -115,6 +115,13 @@ impl StartAnswers {
         self.0.get(&call).copied().unwrap_or_default()
     }
 
+    /// Whether all calls of this name are simply let through.
+    pub(super) fn let_through(&self, name: &'static str) -> bool {
+        // That without arguments is the first of its name.
+        let mut from_here = self.0.range(Call::any(name)..);
+        from_here.next().is_none_or(|(call, _)| call.name != name)
+    }
+
     /// Whether Go's runtime tries to end itself and cannot. One that is killed for it has ended.
     pub(super) fn survives_exit(&self) -> bool {
         let denials = self.get(Call::any(EXIT)).always_denied();
@@ -190,6 +197,26 @@ mod tests {
         assert!(of(&[(Action::Kill, None)]).kills_thread);
         assert!(!of(&[(Action::KillProcess, None)]).kills_thread);
         assert!(of(&[(Action::Allow, None), (Action::Notify, None)]).asks_listener);
+    }
+
+    #[test]
+    fn a_call_is_let_through_where_all_that_are_made_of_its_name_are() {
+        let [accept, read, write] = ["accept", "read", "write"].map(Call::any);
+        let with_argument = Call {
+            arguments: &[Argument::Standard],
+            ..read
+        };
+        for (denied, expected) in [
+            (vec![], [true, true, true]),
+            (vec![read], [true, false, true]),
+            (vec![with_argument], [true, false, true]),
+            (vec![accept, write], [false, true, false]),
+        ] {
+            let answers = denied.iter().map(|call| (*call, of(&[(Action::Errno, None)])));
+            let answers = StartAnswers(answers.collect());
+            let through = [accept, read, write].map(|call| answers.let_through(call.name));
+            assert_eq!(through, expected, "{denied:?}");
+        }
     }
 
     /// What a profile says of the calls of a start.

@@ -96,7 +96,11 @@ impl Judge<'_> {
     /// What becomes of a start on this runtime as far as it depends on this need.
     fn end(&self, needs: &StartNeeds, start: &Start, need: &Need, uid: u32) -> End {
         need.end(uid, |name, fatal| {
-            start.end(name, fatal, |call| self.answer(needs, call))
+            if self.answers.let_through(name) {
+                End::Starts
+            } else {
+                start.end(name, fatal, |call| self.answer(needs, call))
+            }
         })
     }
 

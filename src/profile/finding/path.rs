@@ -60,6 +60,43 @@ impl fmt::Display for FieldPath {
     }
 }
 
+/// A place on a reader's way through a document. It costs nothing; a path is made of it for a finding alone.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::profile) enum Place<'a> {
+    /// Where the reader began.
+    Start(&'a FieldPath),
+    Key(&'a Self, &'a str),
+    Index(&'a Self, usize),
+}
+
+impl<'a> Place<'a> {
+    /// The value under this key.
+    pub(in crate::profile) const fn key(&'a self, key: &'a str) -> Self {
+        Self::Key(self, key)
+    }
+
+    /// The element at this index.
+    pub(in crate::profile) const fn index(&'a self, index: usize) -> Self {
+        Self::Index(self, index)
+    }
+}
+
+impl From<&Place<'_>> for FieldPath {
+    fn from(place: &Place<'_>) -> Self {
+        match place {
+            Place::Start(path) => (*path).clone(),
+            Place::Key(object, key) => Self::from(*object).key(key),
+            Place::Index(list, index) => Self::from(*list).index(*index),
+        }
+    }
+}
+
+impl From<&Self> for FieldPath {
+    fn from(path: &Self) -> Self {
+        path.clone()
+    }
+}
+
 fn is_word(key: &str) -> bool {
     (1..=QUOTED).contains(&key.len())
         && key
@@ -91,6 +128,21 @@ mod tests {
         );
         assert_eq!(selector.key("a\"]\n").as_str(), r#"nodeSelector["a\"]\n"]"#);
         assert_eq!(selector.key("").as_str(), r#"nodeSelector[""]"#);
+    }
+
+    #[test]
+    fn a_place_reads_as_the_path_to_it() {
+        let start = FieldPath::root().key("spec");
+        let start = Place::Start(&start);
+        let (entries, key) = (start.key("syscalls"), start.key("a key"));
+        let entry = entries.index(3);
+        for (place, path) in [
+            (&start, "spec"),
+            (&entry.key("args"), "spec.syscalls[3].args"),
+            (&key, "spec[\"a key\"]"),
+        ] {
+            assert_eq!(FieldPath::from(place).as_str(), path);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::super::document::{Entry, Value};
-use super::super::finding::{Code, FieldPath, Finding, Location};
+use super::super::finding::{Code, FieldPath, Finding, Location, Place};
 use super::report::Report;
 
 /// A key of Docker's format.
@@ -122,7 +122,7 @@ impl DockerKeys {
         key: &'static DockerKey,
         entry: &Entry,
         beside: &[Entry],
-        field: &FieldPath,
+        field: &Place<'_>,
         report: &Report,
     ) {
         let meaning = key.says_something(entry, beside).then_some(key);
@@ -134,7 +134,7 @@ impl DockerKeys {
         let index = known.unwrap_or_else(|| {
             self.kinds.push(Kind {
                 meaning,
-                field: field.clone(),
+                field: field.into(),
                 location: entry.at,
                 index: report.len(),
                 counts: BTreeMap::new(),

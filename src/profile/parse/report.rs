@@ -13,7 +13,7 @@ impl Report {
     pub(crate) fn add(
         &mut self,
         code: Code,
-        field: &FieldPath,
+        field: impl Into<FieldPath>,
         location: Option<Location>,
         message: impl Into<String>,
     ) {
@@ -24,13 +24,13 @@ impl Report {
     pub(crate) fn add_with(
         &mut self,
         code: Code,
-        field: &FieldPath,
+        field: impl Into<FieldPath>,
         location: Option<Location>,
         message: impl FnOnce() -> String,
     ) {
         self.findings.push(|| Finding {
             location,
-            ..Finding::new(code, field.clone(), message())
+            ..Finding::new(code, field.into(), message())
         });
     }
 

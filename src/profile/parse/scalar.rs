@@ -3,13 +3,13 @@
 use std::str::FromStr;
 
 use super::super::document::{Node, Value};
-use super::super::finding::{Code, FieldPath, quoted};
+use super::super::finding::{Code, Place, quoted};
 use super::super::model::{Action, Architecture, Errno, Flag, Operator, UnknownName};
 use super::nearest::nearest;
 use super::{Dialect, Reader};
 
 impl Reader<'_> {
-    pub(super) fn wrong_type(&mut self, node: &Node, path: &FieldPath, expected: &str) {
+    pub(super) fn wrong_type(&mut self, node: &Node, path: &Place<'_>, expected: &str) {
         let hint = match &node.value {
             Value::Null => "; leave the key out or give it a value",
             Value::Bool(_) => "; in YAML yes, no, on, off, y and n are booleans unless they stand in quotes",
@@ -19,7 +19,7 @@ impl Reader<'_> {
         self.report.add(Code::WrongType, path, node.at, message);
     }
 
-    pub(super) fn text(&mut self, node: &Node, path: &FieldPath) -> Option<String> {
+    pub(super) fn text(&mut self, node: &Node, path: &Place<'_>) -> Option<String> {
         let text = node.text().map(str::to_owned);
         if text.is_none() {
             self.wrong_type(node, path, "text");
@@ -27,19 +27,19 @@ impl Reader<'_> {
         text
     }
 
-    pub(super) fn action(&mut self, node: &Node, path: &FieldPath) -> Option<Action> {
+    pub(super) fn action(&mut self, node: &Node, path: &Place<'_>) -> Option<Action> {
         self.name(node, path, "action")
     }
 
-    pub(super) fn flag(&mut self, node: &Node, path: &FieldPath) -> Option<Flag> {
+    pub(super) fn flag(&mut self, node: &Node, path: &Place<'_>) -> Option<Flag> {
         self.name(node, path, "flag")
     }
 
-    pub(super) fn operator(&mut self, node: &Node, path: &FieldPath) -> Option<Operator> {
+    pub(super) fn operator(&mut self, node: &Node, path: &Place<'_>) -> Option<Operator> {
         self.name(node, path, "operator")
     }
 
-    pub(super) fn architecture(&mut self, node: &Node, path: &FieldPath) -> Option<Architecture> {
+    pub(super) fn architecture(&mut self, node: &Node, path: &Place<'_>) -> Option<Architecture> {
         if node.text() == Some("SCMP_ARCH_NATIVE") {
             let message = "SCMP_ARCH_NATIVE is a name of libseccomp that runtimes refuse, and a filter always \
                            holds the native architecture: remove it, or name the architecture";
@@ -53,7 +53,7 @@ impl Reader<'_> {
     fn name<T: FromStr<Err = UnknownName>>(
         &mut self,
         node: &Node,
-        path: &FieldPath,
+        path: &Place<'_>,
         what: &str,
     ) -> Option<T> {
         self.name_or_alias(node, path, what, |_| None)
@@ -63,7 +63,7 @@ impl Reader<'_> {
     fn name_or_alias<T: FromStr<Err = UnknownName>>(
         &mut self,
         node: &Node,
-        path: &FieldPath,
+        path: &Place<'_>,
         what: &str,
         alias: impl Fn(&str) -> Option<&'static str>,
     ) -> Option<T> {
@@ -86,17 +86,17 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn errno(&mut self, node: &Node, path: &FieldPath) -> Option<Errno> {
+    pub(super) fn errno(&mut self, node: &Node, path: &Place<'_>) -> Option<Errno> {
         self.small(node, path, Errno::MAX).and_then(Errno::new)
     }
 
-    pub(super) fn index(&mut self, node: &Node, path: &FieldPath) -> Option<u8> {
+    pub(super) fn index(&mut self, node: &Node, path: &Place<'_>) -> Option<u8> {
         self.small(node, path, 5)
             .and_then(|value| u8::try_from(value).ok())
     }
 
     /// An integer from 0 to `max`.
-    fn small(&mut self, node: &Node, path: &FieldPath, max: u16) -> Option<u16> {
+    fn small(&mut self, node: &Node, path: &Place<'_>, max: u16) -> Option<u16> {
         match &node.value {
             Value::Integer(value) => {
                 let small = u16::try_from(*value).ok().filter(|value| *value <= max);
@@ -120,7 +120,7 @@ impl Reader<'_> {
 
     /// An unsigned 64-bit number. An API server keeps integers only to 2^63-1, so in an object a larger one is
     /// a string, decimal or hexadecimal; a container runtime takes nothing but integers.
-    pub(super) fn unsigned(&mut self, node: &Node, path: &FieldPath) -> Option<u64> {
+    pub(super) fn unsigned(&mut self, node: &Node, path: &Place<'_>) -> Option<u64> {
         let read = match (&node.value, self.dialect) {
             (Value::Integer(value), dialect) => from_integer(*value, dialect),
             (Value::Number(text), _) => Err(not_integer(text, &format!("0 to {}", u64::MAX))),

@@ -1,5 +1,6 @@
 //! Conditions on arguments. What several conditions mean together, across entries, is not seen here.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashSet};
 
 use super::super::finding::{Affected, Code, FieldPath, Software, Version};
@@ -128,11 +129,11 @@ fn is_changed_by_cutting(condition: &Condition) -> bool {
 
 fn value_cut(profile: &Profile, found: &mut Found) {
     // Where an entry answers a call without a condition, libseccomp keeps that one alone.
-    let unconditional = effective(profile).filter(|(_, entry)| entry.args.is_empty());
-    let answered: HashSet<&str> = unconditional
-        .flat_map(|(_, entry)| &entry.names)
-        .map(String::as_str)
-        .collect();
+    let answered = LazyCell::new(|| -> HashSet<&str> {
+        let unconditional = effective(profile).filter(|(_, entry)| entry.args.is_empty());
+        let names = unconditional.flat_map(|(_, entry)| &entry.names);
+        names.map(String::as_str).collect()
+    });
     for (path, entry, condition) in conditions(profile) {
         if !is_changed_by_cutting(condition) {
             continue;

@@ -1,5 +1,6 @@
 //! `socketcall` and `ipc`, through which 32-bit programs make other calls as well.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 
 use super::super::finding::Code;
@@ -95,25 +96,30 @@ fn open_multiplexer(profile: &Profile, found: &mut Found) {
         return;
     }
     // Where they are allowed under a condition, another rule tells.
-    let allowed: HashSet<&str> = entries(profile)
-        .filter(|(_, entry)| !denies(entry.action))
-        .flat_map(|(_, entry)| &entry.names)
-        .map(String::as_str)
-        .collect();
+    let allowed = LazyCell::new(|| -> HashSet<&str> {
+        let allowing = profile.syscalls.iter().filter(|entry| !denies(entry.action));
+        allowing
+            .flat_map(|entry| &entry.names)
+            .map(String::as_str)
+            .collect()
+    });
     for through in ["socketcall", "ipc"] {
-        let on = profile.architectures.iter().find(|one| is_call(through, **one));
+        let Some(architecture) = profile.architectures.iter().find(|one| is_call(through, **one)) else {
+            continue;
+        };
         let place = entries(profile).find_map(|(path, entry)| {
             let index = entry.names.iter().position(|name| name == through)?;
             (allows(entry.action) && entry.args.is_empty()).then(|| path.key("names").index(index))
         });
+        let Some(place) = place else {
+            continue;
+        };
         let does_no_more = |name| kin(name).iter().any(|other| allowed.contains(other));
         let all = calls_through(through).iter().copied();
         let denied: Vec<&str> = all
             .filter(|name| !allowed.contains(name) && !does_no_more(name))
             .collect();
-        if let (Some(architecture), Some(place)) = (on, place)
-            && !denied.is_empty()
-        {
+        if !denied.is_empty() {
             found.add(|| {
                 let message = format!(
                     "programs of {architecture} can make all calls of its kind through {through}, also those that no entry \

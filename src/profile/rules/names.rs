@@ -194,7 +194,7 @@ fn repeated_value(profile: &Profile, found: &mut Found) {
 }
 
 fn repeated<T: Hash + Eq + std::fmt::Display>(list: &FieldPath, values: &[T], found: &mut Found) {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_capacity(values.len());
     for (index, value) in values.iter().enumerate() {
         if !seen.insert(value) {
             found.add(|| {

@@ -4,8 +4,11 @@
 //! these to containers with a capability such as `CAP_SYS_ADMIN` alone, or to none; the reasons are those of
 //! <https://docs.docker.com/engine/security/seccomp/> and of the CVEs named.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use foldhash::fast::FixedState;
 
 use super::super::finding::Code;
 use super::super::model::Profile;
@@ -143,6 +146,14 @@ pub(super) const RISKY_SYSCALL: Rule = Rule {
     },
 };
 
+/// The group of each call.
+static BY_NAME: LazyLock<HashMap<&'static str, usize, FixedState>> = LazyLock::new(|| {
+    let groups = GROUPS.iter().enumerate();
+    groups
+        .flat_map(|(index, group)| group.names.iter().map(move |name| (*name, index)))
+        .collect()
+});
+
 /// Once for each group, at its first name.
 fn risky_syscall(profile: &Profile, found: &mut Found) {
     if !denies(profile.default_action) {
@@ -154,11 +165,10 @@ fn risky_syscall(profile: &Profile, found: &mut Found) {
             continue;
         }
         for (index, name) in entry.names.iter().enumerate() {
-            let is_of = |group: &Group| group.names.contains(&name.as_str());
-            if let Some(group) = GROUPS.iter().position(is_of)
+            if let Some(group) = BY_NAME.get(name.as_str())
                 && can_be_made(profile, name)
             {
-                opened[group]
+                opened[*group]
                     .get_or_insert_with(|| (path.key("names").index(index), BTreeSet::new()))
                     .1
                     .insert(name);
