@@ -111,8 +111,8 @@ pub(super) fn object(node: &str, node_uid: &str, report: SeccompNodeReport) -> S
     }
 }
 
-/// Whether the API server already holds what this object says. Conditions that others added say nothing: they
-/// are theirs, and a write of ours would leave them.
+/// Whether the API server already holds what this object says. Conditions that others added say nothing, and go
+/// with the next write.
 pub(super) fn is_held(held: &SeccompNode, object: &SeccompNode) -> bool {
     fn ours(report: &SeccompNodeReport) -> BTreeMap<&str, &Condition> {
         let conditions = report.conditions.iter();

@@ -88,9 +88,8 @@ fn changed(fleet: &Fleet, node: &str, round: u32) -> Result<SeccompNode> {
 
 async fn write(client: Client, object: SeccompNode) -> Result<()> {
     let name = object.metadata.name.clone().unwrap_or_default();
-    let parameters = PatchParams::apply("callgate-agent").force();
     Api::<SeccompNode>::all(client)
-        .patch(&name, &parameters, &Patch::Apply(&object))
+        .patch(&name, &PatchParams::default(), &Patch::Merge(&object))
         .await?;
     Ok(())
 }
