@@ -94,7 +94,7 @@ impl Reader {
                 .into_iter()
                 .find(|(key, _)| members.iter().any(|member| member.key == *key))
         {
-            self.report.add(Code::UnknownKey, &root.key(key), node.at, cure);
+            self.report.add(Code::UnknownKey, root.key(key), node.at, cure);
             return None;
         }
         let object = self.object(node, &root, &OCI_PROFILE, &DOCKER_PROFILE)?;
@@ -157,7 +157,7 @@ impl Reader {
             if object.get("names").is_some() {
                 let message = "name and names in one entry: no container starts under dockerd, Podman or CRI-O; keep names";
                 self.report
-                    .add(Code::BadValue, &path.key("name"), name.at, message);
+                    .add(Code::BadValue, path.key("name"), name.at, message);
             } else if name.value.text().is_some() {
                 let names = Value::List(vec![name.value.clone()]);
                 plain.push(replaced(name, "names", names));
@@ -326,7 +326,7 @@ impl Reader {
             self.is_docker |= is_docker;
             if !is_docker && !oci.contains(&key) {
                 self.report
-                    .add_with(Code::UnknownKey, &path.key(key), member.at, || {
+                    .add_with(Code::UnknownKey, path.key(key), member.at, || {
                         unknown_key(key, &[oci, docker].concat())
                     });
             } else if !is_empty(&member.value.value) || is_kernel_zero(member) {

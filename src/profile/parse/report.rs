@@ -37,7 +37,7 @@ impl Report {
     /// Adds a finding for each key of a map that an earlier one repeats.
     pub(crate) fn add_repeated_keys(&mut self, node: &Node, path: &FieldPath) {
         for entry in node.repeated_keys() {
-            self.add_with(Code::DuplicateKey, &path.key(&entry.key), entry.at, || {
+            self.add_with(Code::DuplicateKey, path.key(&entry.key), entry.at, || {
                 format!("{} stands twice in one object: remove one", quoted(&entry.key))
             });
         }

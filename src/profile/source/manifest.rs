@@ -159,7 +159,7 @@ fn check_keys(node: &Node, path: &FieldPath, known: &[&str], report: &mut Report
             .iter()
             .filter(|entry| !known.contains(&entry.key.as_str()))
         {
-            report.add_with(Code::UnknownKey, &path.key(&entry.key), entry.at, || {
+            report.add_with(Code::UnknownKey, path.key(&entry.key), entry.at, || {
                 unknown_key(&entry.key, known)
             });
         }
@@ -188,7 +188,7 @@ fn read_name(node: &Node, path: &FieldPath, report: &mut Report) -> Option<Profi
                 "expected text, found {}: write it in quotes",
                 value.value.describe()
             );
-            report.add(Code::WrongType, &path.key(key), value.at, message);
+            report.add(Code::WrongType, path.key(key), value.at, message);
         }
         Some(value.text())
     };
@@ -199,7 +199,7 @@ fn read_name(node: &Node, path: &FieldPath, report: &mut Report) -> Option<Profi
     };
     let Some(name) = name else {
         let message = "required, and missing: the file of the profile is named after it";
-        report.add(Code::MissingKey, &path.key("name"), metadata.at, message);
+        report.add(Code::MissingKey, path.key("name"), metadata.at, message);
         return None;
     };
     match ProfileName::new(namespace, name?) {
@@ -211,7 +211,7 @@ fn read_name(node: &Node, path: &FieldPath, report: &mut Report) -> Option<Profi
                 "name"
             };
             let value = metadata.get(key).unwrap_or(metadata);
-            report.add(Code::BadName, &path.key(key), value.at, error.to_string());
+            report.add(Code::BadName, path.key(key), value.at, error.to_string());
             None
         }
     }
