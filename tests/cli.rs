@@ -786,22 +786,41 @@ fn a_kubeconfig_that_cannot_be_used_is_explained_once() {
     }
 }
 
-#[test]
-fn a_daemon_outside_a_cluster_says_how_to_name_one() {
+/// Starts an agent where nothing says which API server is meant.
+fn agent_outside_a_cluster(command: &mut Command) -> Ran {
     let root = TempDir::new().unwrap();
-    let root_path = root.path().to_str().unwrap();
     let arguments = [
         "agent",
         "--node",
         "n",
-        "--seccomp-root",
-        root_path,
         "--listen",
         "127.0.0.1:0",
+        "--seccomp-root",
     ];
-    let ran = callgate(Path::new("."), &arguments, "");
+    run(command.args(arguments).arg(root.path()), Path::new("."), "")
+}
+
+#[test]
+fn a_daemon_outside_a_cluster_says_how_to_name_one() {
+    let ran = agent_outside_a_cluster(&mut Command::new(env!("CARGO_BIN_EXE_callgate")));
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("--kubeconfig"), "{}", ran.err);
+}
+
+#[test]
+fn a_daemon_says_where_rust_log_is_no_list_of_levels() {
+    for (levels, is_one) in [
+        ("", true),
+        ("debug", true),
+        ("info,callgate::store=debug", true),
+        ("callgate=loud", false),
+        ("a=b=c", false),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_callgate"));
+        let ran = agent_outside_a_cluster(command.env("RUST_LOG", levels));
+        assert_eq!(!ran.err.contains("RUST_LOG"), is_one, "{levels}: {}", ran.err);
+        assert!(ran.err.contains("--kubeconfig"), "{levels}: {}", ran.err);
+    }
 }
 
 #[test]
