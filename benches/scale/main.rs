@@ -3,7 +3,7 @@
 //! Each agent is the product's own code with a node, a token, a directory, watches and reports of its own; all but one
 //! run in this process, and share the fork server and what it has proven. Prints what was measured against its budgets,
 //! and writes that to `target/scale/`. Fails where a count is wrong (a write too many, a LIST while idle), and where what is
-//! waited for does not come within ten minutes; otherwise not for being slow.
+//! waited for comes no nearer for ten minutes; otherwise not for being slow.
 
 mod agent;
 mod costs;

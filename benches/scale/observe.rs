@@ -14,7 +14,7 @@ use kube::runtime::watcher::{self, Event, ExponentialBackoff, watcher};
 use kube::{Client, ResourceExt as _};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long anything may take at all.
+/// How long it may take until anything is one step further.
 const DEADLINE: Duration = Duration::from_secs(600);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -76,11 +76,14 @@ impl Observer {
         mut count: impl FnMut(&View) -> usize,
     ) -> Result<()> {
         let began = Instant::now();
-        let mut told = began;
+        let (mut told, mut moved, mut before) = (began, began, None);
         loop {
             let now = count(&self.view());
             if now == total {
                 return Ok(());
+            }
+            if before.replace(now) != Some(now) {
+                moved = Instant::now();
             }
             if told.elapsed() > PROGRESS {
                 told = Instant::now();
@@ -89,8 +92,8 @@ impl Observer {
                     began.elapsed().as_secs()
                 );
             }
-            if began.elapsed() > DEADLINE {
-                bail!("{what}: {now} of {total} after {} s", DEADLINE.as_secs());
+            if moved.elapsed() > DEADLINE {
+                bail!("{what}: {now} of {total} for {} s", DEADLINE.as_secs());
             }
             tokio::time::sleep(LOOK).await;
         }

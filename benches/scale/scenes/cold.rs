@@ -80,13 +80,13 @@ pub(crate) async fn start(
         .buffer_unordered(IN_FLIGHT)
         .try_collect::<()>()
         .await?;
-    let everywhere = |view: &crate::observe::View| {
-        let live = view.reports.values().map(|report| report.spec.profiles.len());
-        live.filter(|live| *live == profiles).count()
+    let installed = |view: &crate::observe::View| {
+        let reports = view.reports.values();
+        reports.map(|report| report.spec.profiles.len()).sum()
     };
     fleet
         .observer
-        .until("nodes have every profile", nodes, everywhere)
+        .until("profiles that nodes have", nodes * profiles, installed)
         .await?;
     let names = fleet.names();
     fleet

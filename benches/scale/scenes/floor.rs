@@ -1,6 +1,6 @@
 //! What the API server takes for the bare writes that a change cannot do without.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use callgate::api::{LiveSet, SeccompNode};
@@ -14,6 +14,8 @@ use crate::report::{Report, Scene};
 use crate::usage::float;
 
 const ROUNDS: u32 = 3;
+/// When to write again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Every node's report is written once, as its agent would, while no agent and no controller is there.
 pub(crate) async fn bare_writes(report: &mut Report, fleet: &mut Fleet) -> Result<()> {
@@ -86,10 +88,17 @@ fn changed(fleet: &Fleet, node: &str, round: u32) -> Result<SeccompNode> {
     Ok(object)
 }
 
+/// Again where the API server has no time for it, as the agent does.
 async fn write(client: Client, object: SeccompNode) -> Result<()> {
     let name = object.metadata.name.clone().unwrap_or_default();
-    Api::<SeccompNode>::all(client)
-        .patch(&name, &PatchParams::default(), &Patch::Merge(&object))
-        .await?;
-    Ok(())
+    let reports = Api::<SeccompNode>::all(client);
+    loop {
+        match reports
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&object))
+            .await
+        {
+            Err(kube::Error::Api(status)) if status.code == 429 => tokio::time::sleep(AGAIN).await,
+            outcome => return outcome.map(drop).map_err(Into::into),
+        }
+    }
 }
