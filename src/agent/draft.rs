@@ -188,6 +188,11 @@ impl Draft {
         Some(object)
     }
 
+    /// Whether the API server has a report of this node, readable or not.
+    pub(super) const fn is_held(&self) -> bool {
+        matches!(self.held, Held::Unreadable | Held::Report(_))
+    }
+
     /// When a report is due.
     pub(super) const fn wake(&self) -> Option<Instant> {
         self.due

@@ -25,6 +25,7 @@ const ASKED: &[Asked] = &[
     ("pods", "watch"),
     ("seccompnodes", "list"),
     ("seccompnodes", "watch"),
+    ("seccompnodes", "create"),
     ("seccompnodes", "patch"),
     ("namespaces", "get"),
 ];

@@ -53,11 +53,12 @@ impl Outbox {
         }
     }
 
-    /// Starts to write. [`Outbox::sent`] tells the end.
-    pub(super) fn send(&mut self, object: SeccompNode) {
+    /// Starts to write; `has_one` is whether the API server has a report of this node, as far as is known.
+    /// [`Outbox::sent`] tells the end.
+    pub(super) fn send(&mut self, object: SeccompNode, has_one: bool) {
         let (api, node) = (self.api.clone(), self.node.clone());
         self.sending.spawn(async move {
-            let written = write(&api, &node, &object);
+            let written = write(&api, &node, &object, has_one);
             let outcome = match tokio::time::timeout(TIMEOUT, written).await {
                 Ok(Ok(held)) => Ok(held),
                 Ok(Err(kube::Error::Api(status))) if patience::is_busy(status.code) => {
@@ -111,21 +112,32 @@ impl Outbox {
     }
 }
 
-/// Writes the report, and makes it where there is none. A definition that is older than this agent drops what it does not
-/// know. As a merge, which takes the API server a fourth less than the same by server-side apply: no one else writes a
-/// report, so that nothing is to be kept apart by owners.
-async fn write(api: &Api<SeccompNode>, node: &str, object: &SeccompNode) -> kube::Result<SeccompNode> {
+/// Writes the report, or makes it, whichever `has_one` suggests. A definition that is older than this agent drops what it
+/// does not know. As a merge, which takes the API server a fourth less than the same by server-side apply: no one else
+/// writes a report, so that nothing is to be kept apart by owners.
+async fn write(
+    api: &Api<SeccompNode>,
+    node: &str,
+    object: &SeccompNode,
+    has_one: bool,
+) -> kube::Result<SeccompNode> {
     let field_manager = Some(MANAGER.to_owned());
-    let merge = PatchParams {
+    let create = PostParams {
         field_manager: field_manager.clone(),
+        ..PostParams::default()
+    };
+    let merge = PatchParams {
+        field_manager,
         ..PatchParams::default()
     };
+    if !has_one {
+        match api.create(&create, object).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            outcome => return outcome,
+        }
+    }
     match api.patch(node, &merge, &Patch::Merge(object)).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
-            let create = PostParams {
-                field_manager,
-                ..PostParams::default()
-            };
+        Err(kube::Error::Api(status)) if has_one && status.is_not_found() => {
             api.create(&create, object).await
         }
         outcome => outcome,
@@ -135,8 +147,7 @@ async fn write(api: &Api<SeccompNode>, node: &str, object: &SeccompNode) -> kube
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use hyper::{Request, Response};
     use kube::client::Body;
@@ -147,28 +158,73 @@ mod tests {
     use super::*;
     use crate::api::SeccompNodeReport;
 
+    /// What comes of a report for which these are the answers, by method, and what was asked.
+    async fn ended(answers: &'static [(&str, u16)], has_one: bool) -> (Result<(), Unsent>, Vec<String>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let asks = Arc::clone(&asked);
+        let service = service_fn(move |request: Request<Body>| {
+            let method = request.method().to_string();
+            let (_, code) = *answers.iter().find(|(one, _)| *one == method).unwrap();
+            asks.lock().unwrap().push(method);
+            let reason = match code {
+                404 => "NotFound",
+                409 => "AlreadyExists",
+                _ => "Other",
+            };
+            let answer = match code {
+                200 => serde_json::to_value(SeccompNode::new("node", SeccompNodeReport::default())).unwrap(),
+                _ => json!({"kind": "Status", "code": code, "reason": reason, "message": "come again"}),
+            };
+            let body = Body::from(answer.to_string().into_bytes());
+            let answer = Response::builder().status(code).body(body).unwrap();
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let client = kube::Client::new(service, "default");
+        let metrics = Metrics::register(&mut Registry::default());
+        let mut outbox = Outbox::new(client, "node".to_owned(), metrics);
+        outbox.send(SeccompNode::new("node", SeccompNodeReport::default()), has_one);
+        let ended = outbox.sent().await.map(drop);
+        let asked = asked.lock().unwrap().clone();
+        (ended, asked)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_report_that_is_refused_is_sent_once_and_the_reason_is_the_api_server_s() {
-        for (code, is_busy) in [(429, true), (503, true), (504, true), (403, false), (500, false)] {
-            let asked = Arc::new(AtomicUsize::new(0));
-            let count = Arc::clone(&asked);
-            let service = service_fn(move |_: Request<Body>| {
-                count.fetch_add(1, Ordering::Relaxed);
-                let status = json!({"kind": "Status", "code": code, "message": "come again"});
-                let body = Body::from(status.to_string().into_bytes());
-                let answer = Response::builder().status(code).body(body).unwrap();
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let client = kube::Client::new(service, "default");
-            let metrics = Metrics::register(&mut Registry::default());
-            let mut outbox = Outbox::new(client, "node".to_owned(), metrics);
-            outbox.send(SeccompNode::new("node", SeccompNodeReport::default()));
-            match outbox.sent().await.unwrap_err() {
+        const REFUSALS: [(&[(&str, u16)], bool); 5] = [
+            (&[("PATCH", 429)], true),
+            (&[("PATCH", 503)], true),
+            (&[("PATCH", 504)], true),
+            (&[("PATCH", 403)], false),
+            (&[("PATCH", 500)], false),
+        ];
+        for (answers, is_busy) in REFUSALS {
+            let (ended, asked) = ended(answers, true).await;
+            match ended.unwrap_err() {
                 Unsent::Busy(message) if is_busy => assert_eq!(message, "come again"),
                 Unsent::Refused(message) if !is_busy => assert_eq!(message, "come again"),
-                other => panic!("{code}: {other:?}"),
+                other => panic!("{answers:?}: {other:?}"),
             }
-            assert_eq!(asked.load(Ordering::Relaxed), 1, "{code}");
+            assert_eq!(asked, ["PATCH"], "{answers:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_is_made_or_changed_as_is_needed_and_what_is_known_says_which_comes_first() {
+        const THERE: &[(&str, u16)] = &[("PATCH", 200), ("POST", 409)];
+        const NOT_THERE: &[(&str, u16)] = &[("PATCH", 404), ("POST", 200)];
+        for (answers, has_one, requests) in [
+            (THERE, true, &["PATCH"][..]),
+            (THERE, false, &["POST", "PATCH"]),
+            (NOT_THERE, true, &["PATCH", "POST"]),
+            (NOT_THERE, false, &["POST"]),
+        ] {
+            let (ended, asked) = ended(answers, has_one).await;
+            assert!(ended.is_ok(), "{answers:?}: {ended:?}");
+            assert_eq!(asked, requests);
+        }
+        // Nobody is asked in turns for ever.
+        let (ended, asked) = ended(&[("PATCH", 404), ("POST", 409)], false).await;
+        assert!(matches!(ended, Err(Unsent::Refused(_))), "{ended:?}");
+        assert_eq!(asked, ["POST", "PATCH"]);
     }
 }

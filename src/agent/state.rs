@@ -230,6 +230,11 @@ impl State {
         self.ready
     }
 
+    /// Whether the API server has a report of this node, as far as is known.
+    pub(super) const fn is_reported(&self) -> bool {
+        self.draft.is_held()
+    }
+
     /// When to plan or to report again, if nothing else happens.
     pub(super) fn wake(&self) -> Option<Instant> {
         [self.plan.wake, self.usage.next_expiry(), self.draft.wake()]

@@ -221,7 +221,7 @@ impl Agent {
             self.metrics.condition(condition, status);
         }
         if let Some(object) = told.send {
-            self.outbox.send(object);
+            self.outbox.send(object, self.state.is_reported());
         }
     }
 
