@@ -30,17 +30,15 @@ pub enum LogFormat {
 /// `info,callgate::store=debug`. To be called once.
 pub fn init_logs(format: LogFormat) {
     let chosen = std::env::var("RUST_LOG").ok().filter(|it| !it.is_empty());
-    let parsed = chosen.as_deref().map(str::parse::<Targets>);
     // The client tells of each request that fails, once a second in an outage. So do we, and less often.
     let usual = || {
         Targets::new()
             .with_default(LevelFilter::INFO)
             .with_target("kube", LevelFilter::OFF)
     };
-    let (filter, refused) = match parsed {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (usual(), Some(error)),
-        None => (usual(), None),
+    let (filter, refused) = match chosen.map(|levels| levels.parse()).transpose() {
+        Ok(levels) => (levels.unwrap_or_else(usual), None),
+        Err(error) => (usual(), Some(error)),
     };
     let lines = tracing_subscriber::fmt::layer()
         // Colours in a file are noise.

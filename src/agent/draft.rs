@@ -188,8 +188,8 @@ impl Draft {
         Some(object)
     }
 
-    /// Whether the API server has a report of this node, readable or not.
-    pub(super) const fn is_held(&self) -> bool {
+    /// Whether the API server has a report of this node, readable or not, as far as is known.
+    pub(super) const fn is_reported(&self) -> bool {
         matches!(self.held, Held::Unreadable | Held::Report(_))
     }
 

@@ -232,7 +232,7 @@ impl State {
 
     /// Whether the API server has a report of this node, as far as is known.
     pub(super) const fn is_reported(&self) -> bool {
-        self.draft.is_held()
+        self.draft.is_reported()
     }
 
     /// When to plan or to report again, if nothing else happens.

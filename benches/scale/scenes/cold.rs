@@ -80,9 +80,11 @@ pub(crate) async fn start(
         .buffer_unordered(IN_FLIGHT)
         .try_collect::<()>()
         .await?;
+    // One too many counts against a node as one too few.
     let installed = |view: &crate::observe::View| {
-        let reports = view.reports.values();
-        reports.map(|report| report.spec.profiles.len()).sum()
+        let live = view.reports.values().map(|report| report.spec.profiles.len());
+        live.map(|live| profiles.saturating_sub(profiles.abs_diff(live)))
+            .sum()
     };
     fleet
         .observer
