@@ -145,7 +145,7 @@ impl Catalogue {
     }
 
     /// What a plan needs to know.
-    pub(super) fn desired(&self) -> BTreeMap<&ProfileName, Desired<'_>> {
+    pub(super) fn desired(&self) -> Vec<(&ProfileName, Desired<'_>)> {
         self.profiles
             .iter()
             .map(|(name, profile)| {

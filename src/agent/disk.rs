@@ -5,6 +5,7 @@
 //! cannot say which cluster this is, its marker is believed, so that files are kept through an outage.
 
 mod drift;
+pub(super) mod files;
 pub(super) mod retries;
 pub(super) mod trouble;
 
@@ -14,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use super::Metrics;
 use super::backoff::Backoff;
-use super::plan::Live;
 use super::report::Aspect;
 use super::state::{FileChange, OnDisk};
-use crate::profile::{Canonical, Digest, ProfileName};
-use crate::store::{Bounds, Changes, Installed, Origin, Owner, ProvenWith, Repaired, Store, StoreError};
+use crate::profile::{Canonical, ProfileName};
+use crate::store::{Bounds, Changes, Owner, ProvenWith, Repaired, Store, StoreError};
 use drift::Drift;
+use files::Files;
 use retries::Retries;
 use trouble::{Trouble, reason, writable};
 
@@ -44,8 +45,8 @@ pub(super) struct Disk {
     unanswered: bool,
     /// `None` while it cannot be opened, and while a thread works on it.
     store: Option<Store>,
-    /// What a plan needs of its files; anew after each work on it, as plans are made more often.
-    live: BTreeMap<ProfileName, Live>,
+    /// Its files; anew after each work that may change them, as plans and reports are made more often.
+    files: Files,
     /// Whether the store is known to be our cluster's.
     claimed: bool,
     drift: Drift,
@@ -81,7 +82,7 @@ impl Disk {
             owner: None,
             unanswered: false,
             store: None,
-            live: BTreeMap::new(),
+            files: Files::default(),
             claimed: false,
             drift: Drift::default(),
             changes: Changes::default(),
@@ -136,7 +137,8 @@ impl Disk {
                 tracing::info!(root = %self.root.display(), owner = %store.owner(), files = store.live().len(), "directory opened");
                 self.claimed = self.owner.as_ref() == Some(store.owner());
                 self.drift.start(&store);
-                self.hold_store(store);
+                self.store = Some(store);
+                self.take_stock();
                 self.trouble = None;
                 self.retry.reset();
                 self.repair_at = Instant::now();
@@ -177,7 +179,7 @@ impl Disk {
     async fn look(&mut self) {
         self.look_at = None;
         let changes = std::mem::take(&mut self.changes);
-        if self.with(move |store| store.has_drifted(&changes)).await == Some(true) {
+        if self.ask(move |store| store.has_drifted(&changes)).await == Some(true) {
             self.repair_at = Instant::now();
         }
     }
@@ -248,7 +250,7 @@ impl Disk {
         OnDisk {
             is_open: self.store.is_some(),
             is_ours: self.is_ours(),
-            live: &self.live,
+            files: &self.files,
             unproven: self.unproven(),
             held: self.retries.held(),
         }
@@ -323,10 +325,11 @@ impl Disk {
         }
     }
 
-    /// Keeps it, with what a plan needs of it.
-    fn hold_store(&mut self, store: Store) {
-        self.live = live(store.live(), |digest| store.proven(digest) == Some(&self.proof));
-        self.store = Some(store);
+    /// Notes which files there are.
+    fn take_stock(&mut self) {
+        if let Some(store) = &self.store {
+            self.files = Files::new(store.live(), |digest| store.proven(digest) == Some(&self.proof));
+        }
     }
 
     /// The files on disk that lost their record.
@@ -339,7 +342,7 @@ impl Disk {
 
     /// The file of a profile on disk, if this kernel, libseccomp and version proved it.
     pub(super) fn current(&self, name: &ProfileName) -> Option<&Canonical> {
-        self.live.get(name).filter(|live| live.current)?;
+        self.files.by_name().get(name).filter(|live| live.current)?;
         Some(&self.store.as_ref()?.live().get(name)?.file)
     }
 
@@ -376,7 +379,7 @@ impl Disk {
 
     fn close(&mut self) {
         self.store = None;
-        self.live.clear();
+        self.files = Files::default();
         self.drift.stop();
         self.claimed = false;
     }
@@ -387,31 +390,29 @@ impl Disk {
         &mut self,
         work: impl FnOnce(&mut Store) -> T + Send + 'static,
     ) -> Option<T> {
+        let outcome = self.lend(work).await;
+        self.take_stock();
+        outcome
+    }
+
+    /// The same for work that changes nothing.
+    async fn ask<T: Send + 'static>(&mut self, work: impl FnOnce(&Store) -> T + Send + 'static) -> Option<T> {
+        self.lend(|store| work(store)).await
+    }
+
+    async fn lend<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Option<T> {
         let mut store = self.store.take()?;
         if let Some((outcome, store)) = blocking(move || (work(&mut store), store)).await {
-            self.hold_store(store);
+            self.store = Some(store);
             return Some(outcome);
         }
         self.close();
         self.wait();
         None
     }
-}
-
-/// Files as a plan sees them. `is_current` is whether a digest was proven with what proves here now.
-pub(super) fn live(
-    files: &BTreeMap<ProfileName, Installed>,
-    is_current: impl Fn(&Digest) -> bool,
-) -> BTreeMap<ProfileName, Live> {
-    let live = |installed: &Installed| Live {
-        digest: installed.file.digest,
-        ours: installed.origin == Origin::Cluster,
-        current: is_current(&installed.file.digest),
-    };
-    files
-        .iter()
-        .map(|(name, installed)| (name.clone(), live(installed)))
-        .collect()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -449,6 +450,7 @@ mod tests {
 
     use super::*;
     use crate::api::ConditionStatus;
+    use crate::profile::Digest;
 
     #[tokio::test]
     async fn a_directory_that_cannot_be_opened_for_the_moment_may_be_writable_and_is_once_it_opens() {

@@ -8,11 +8,10 @@ use kube::runtime::watcher::Event;
 use rustix::io::Errno;
 
 use super::catalogue::Question;
-use super::disk::live;
+use super::disk::files::Files;
 use super::disk::retries::Retries;
 use super::disk::trouble::{Trouble as DiskTrouble, writable};
 use super::draft::Unsent;
-use super::plan::Live;
 use super::report::Aspect;
 use super::state::{FileChange, OnDisk, State, Surroundings};
 use super::watch::{Seen, Trouble, Watched, change, node_facts, pod, profile};
@@ -111,21 +110,16 @@ impl Disk {
         self.live.get(name).map(|installed| installed.file.digest)
     }
 
-    /// Its files, as a plan sees them.
-    fn live(&self, machine: Machine) -> BTreeMap<ProfileName, Live> {
-        live(&self.live, |digest| self.proofs.get(digest) == Some(&machine))
+    /// Its files, as decisions see them.
+    fn files(&self, machine: Machine) -> Files {
+        Files::new(&self.live, |digest| self.proofs.get(digest) == Some(&machine))
     }
 
-    fn seen<'a>(
-        &'a self,
-        live: &'a BTreeMap<ProfileName, Live>,
-        retries: &'a Retries,
-        is_ours: bool,
-    ) -> OnDisk<'a> {
+    fn seen<'a>(&'a self, files: &'a Files, retries: &'a Retries, is_ours: bool) -> OnDisk<'a> {
         OnDisk {
             is_open: true,
             is_ours,
-            live,
+            files,
             unproven: self.unproven.keys().collect(),
             held: retries.held(),
         }
@@ -252,8 +246,8 @@ impl Agent {
                 self.plan(disk, now);
             }
         }
-        let live = disk.live(machine);
-        let is_current = |name: &ProfileName| live.get(name).is_some_and(|live| live.current);
+        let files = disk.files(machine);
+        let is_current = |name: &ProfileName| files.by_name().get(name).is_some_and(|live| live.current);
         self.state.settle(|name| {
             let installed = disk.live.get(name).filter(|_| is_current(name));
             installed.map(|installed| &installed.file)
@@ -266,7 +260,7 @@ impl Agent {
             test_load: holds(),
             confined: holds(),
         };
-        let on_disk = disk.seen(&live, &self.retries, self.is_identified);
+        let on_disk = disk.seen(&files, &self.retries, self.is_identified);
         turned.sent = self.state.conclude(&on_disk, around, now, time).send;
         self.sending = turned.sent.clone().or_else(|| self.sending.take());
         turned.is_now_ready = self.is_ready() && !was_ready;
@@ -274,8 +268,8 @@ impl Agent {
     }
 
     fn plan(&mut self, disk: &Disk, now: Instant) {
-        let live = disk.live(self.machine);
-        let on_disk = disk.seen(&live, &self.retries, self.is_identified);
+        let files = disk.files(self.machine);
+        let on_disk = disk.seen(&files, &self.retries, self.is_identified);
         let questions = self.state.plan(&on_disk, now);
         self.questions.extend(questions.into_iter().map(|question| {
             let bytes = &question.read.canonical.bytes;

@@ -87,7 +87,8 @@ pub(super) enum Held {
 /// Everything that a plan is made from.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
-    pub(super) desired: BTreeMap<&'a ProfileName, Desired<'a>>,
+    /// By name, in order.
+    pub(super) desired: Vec<(&'a ProfileName, Desired<'a>)>,
     /// Of this node; `None` while its Node object has not been seen.
     pub(super) labels: Option<&'a Labels>,
     pub(super) live: &'a BTreeMap<ProfileName, Live>,
@@ -148,21 +149,38 @@ const UNPROVEN: &str = "Unproven";
 
 /// Decides.
 pub(super) fn plan(facts: &Facts<'_>) -> Plan {
+    debug_assert!(facts.desired.is_sorted_by_key(|(name, _)| name));
     let mut plan = Plan::default();
+    // Both are in order, and most of one is in the other: side by side, no name is looked for.
+    let mut files = facts.live.iter().peekable();
+    let mut unasked = Vec::new();
     for (name, desired) in &facts.desired {
+        while let Some(before) = files.next_if(|(file, _)| *file < *name) {
+            unasked.push(before);
+        }
+        let live = files.next_if(|(file, _)| file == name).map(|(_, live)| live);
         match desired.selector {
             Some(selector) if !selector.is_empty() => match facts.labels {
-                Some(labels) if selects(selector, labels) => install(&mut plan, facts, name, desired),
-                Some(_) => leave(&mut plan, facts, name),
+                Some(labels) if selects(selector, labels) => install(&mut plan, facts, name, live, desired),
+                Some(_) => leave(&mut plan, facts, name, live),
                 None => plan.pending += 1,
             },
-            _ => install(&mut plan, facts, name, desired),
+            _ => install(&mut plan, facts, name, live, desired),
         }
     }
+    unasked.extend(files);
     if facts.profiles_synced {
-        let on_disk = facts.live.keys().chain(facts.unproven.iter().copied());
-        for name in on_disk.filter(|name| !facts.desired.contains_key(name)) {
-            leave(&mut plan, facts, name);
+        for (name, live) in unasked {
+            leave(&mut plan, facts, name, Some(live));
+        }
+        let is_desired = |name: &ProfileName| {
+            facts
+                .desired
+                .binary_search_by_key(&name, |(name, _)| name)
+                .is_ok()
+        };
+        for name in facts.unproven.iter().filter(|name| !is_desired(name)) {
+            leave(&mut plan, facts, name, None);
         }
     }
     plan
@@ -174,8 +192,13 @@ fn selects(selector: &Labels, labels: &Labels) -> bool {
 }
 
 /// The profile is for this node.
-fn install(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, desired: &Desired<'_>) {
-    let live = facts.live.get(name);
+fn install(
+    plan: &mut Plan,
+    facts: &Facts<'_>,
+    name: &ProfileName,
+    live: Option<&Live>,
+    desired: &Desired<'_>,
+) {
     let is_live = |digest: Digest| live.is_some_and(|live| live.digest == digest);
     let is_recorded = |digest| is_live(digest) && live.is_some_and(|live| live.current);
     let failed = |digest, reason: &str, message: &str| Failed {
@@ -245,8 +268,8 @@ fn write(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, failed: impl Fn
 }
 
 /// The profile is not for this node, or no more.
-fn leave(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName) {
-    let is_ours = facts.live.get(name).is_some_and(|live| live.ours);
+fn leave(plan: &mut Plan, facts: &Facts<'_>, name: &ProfileName, live: Option<&Live>) {
+    let is_ours = live.is_some_and(|live| live.ours);
     if !is_ours && !facts.unproven.contains(name) {
         return;
     }

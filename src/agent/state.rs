@@ -8,13 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::catalogue::{Catalogue, Question, Version};
+use super::disk::files::Files;
 use super::draft::{Draft, Unsent};
 use super::listing::Listing;
-use super::plan::{self, Failed, Held, Live, Plan};
+use super::plan::{self, Failed, Held, Plan};
 use super::report::{self, Aspect};
 use super::usage::Usage;
 use super::watch::{Change, NodeFacts, Seen, Trouble, Watched};
-use crate::api::{ConditionStatus, LiveSet, NodeCondition, SeccompNode, Versions};
+use crate::api::{ConditionStatus, NodeCondition, SeccompNode, Versions};
 use crate::profile::{Canonical, ProfileName};
 use crate::proof::{Read, Refused, Verdict};
 
@@ -54,7 +55,7 @@ pub(super) struct OnDisk<'a> {
     pub(super) is_open: bool,
     /// Whether it is open, and our cluster's.
     pub(super) is_ours: bool,
-    pub(super) live: &'a BTreeMap<ProfileName, Live>,
+    pub(super) files: &'a Files,
     /// Files that lost their record.
     pub(super) unproven: BTreeSet<&'a ProfileName>,
     /// What it did not take.
@@ -193,7 +194,7 @@ impl State {
         self.plan = plan::plan(&plan::Facts {
             desired: self.catalogue.desired(),
             labels: self.node.as_ref().map(|node| &node.labels),
-            live: disk.live,
+            live: disk.files.by_name(),
             unproven: &disk.unproven,
             in_use: &self.in_use,
             held: &disk.held,
@@ -263,12 +264,6 @@ impl State {
                 "ready: every profile was dealt with"
             );
         }
-        let live = || -> LiveSet {
-            disk.live
-                .iter()
-                .map(|(name, live)| (name, &live.digest))
-                .collect()
-        };
         let aspects = [
             (NodeCondition::Synced, self.synced()),
             (NodeCondition::StoreWritable, around.writable),
@@ -281,7 +276,7 @@ impl State {
             .map(|(condition, aspect)| (*condition, aspect.status));
         let facts = report::Facts {
             versions: &self.versions,
-            live: disk.is_open.then(live),
+            live: disk.is_open.then(|| disk.files.set().clone()),
             failures: self.profiles.complete.then_some(&failures),
             in_use: self.pods.complete.then_some(&self.in_use),
             aspects,
@@ -295,7 +290,7 @@ impl State {
         let failed = failures.len();
         self.logged = failures;
         Conclusion {
-            live: disk.live.len(),
+            live: disk.files.by_name().len(),
             failed,
             pending,
             in_use: self.in_use.len(),

@@ -1,5 +1,6 @@
 //! What `callgate/.callgate/` holds: whose the directory is, and what was written there and proven. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -87,11 +88,11 @@ impl Proofs {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawRecord {
+struct RawRecord<'a> {
     version: u32,
     files: BTreeMap<String, RawEntry>,
     /// The latest last.
-    proven: Vec<RawProof>,
+    proven: Vec<RawProof<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,9 +106,9 @@ struct RawEntry {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawProof {
+struct RawProof<'a> {
     digest: String,
-    with: ProvenWith,
+    with: Cow<'a, ProvenWith>,
 }
 
 impl Record {
@@ -116,7 +117,7 @@ impl Record {
 
     /// `None` if it is unreadable, in whole or in part: a record that is not as we wrote it vouches for nothing.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let raw: RawRecord = serde_json::from_slice(bytes).ok()?;
+        let raw: RawRecord<'_> = serde_json::from_slice(bytes).ok()?;
         if raw.version != VERSION {
             return None;
         }
@@ -130,7 +131,9 @@ impl Record {
             record.files.insert(name.parse().ok()?, entry);
         }
         for proof in raw.proven {
-            record.proofs.remember(proof.digest.parse().ok()?, proof.with);
+            record
+                .proofs
+                .remember(proof.digest.parse().ok()?, proof.with.into_owned());
         }
         Some(record)
     }
@@ -156,7 +159,7 @@ impl Record {
                 .into_iter()
                 .map(|(digest, (_, proof))| RawProof {
                     digest: digest.to_string(),
-                    with: proof.clone(),
+                    with: Cow::Borrowed(proof),
                 })
                 .collect(),
         })
