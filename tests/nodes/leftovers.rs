@@ -7,24 +7,25 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use harness::{Nodes, Software, eventually};
+use harness::{DIRECTORY, Nodes, Software, eventually};
 
 use crate::lab::alone;
 
 /// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
 /// the processes of a control plane and of its network, files and settings of the machine, and temporary directories.
+/// Clusters of others may come and go meanwhile.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         // One that has just ended has neither.
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        let (name, groups) = (read("comm"), read("cgroup"));
+        let (name, arguments, groups) = (read("comm"), read("cmdline"), read("cgroup"));
         // What holds the network between nodes has its script as an argument.
-        if read("cmdline").contains("ip link add br0 type bridge") {
+        if arguments.contains("ip link add br0 type bridge") {
             all.insert(format!("process {} of a network", entry.file_name().display()));
         }
         all.extend(ours(&groups).map(|group| format!("a process in {group}")));
-        if ["kube-", "etcd"].iter().any(|begin| name.starts_with(begin)) {
+        if arguments.contains(DIRECTORY) {
             all.insert(format!("process {} {}", entry.file_name().display(), name.trim()));
         }
     }
@@ -59,7 +60,7 @@ fn everything() -> Result<BTreeSet<String>> {
     }
     for entry in fs::read_dir(std::env::temp_dir())?.flatten() {
         let name = entry.file_name().display().to_string();
-        if name.starts_with("callgate-") {
+        if name.starts_with(DIRECTORY) {
             all.insert(format!("directory {name}"));
         }
     }

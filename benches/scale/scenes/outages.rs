@@ -11,6 +11,12 @@ use crate::usage::float;
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(10);
 
+/// What an agent asks for after a break, each once: the profiles in pages of fifty; its pods, its Node and its report; a
+/// watch of each of the four; and its report is written.
+const fn asked_by_each(profiles: usize) -> usize {
+    profiles.div_ceil(50) + 3 + 4 + 1
+}
+
 /// All watches break at once, and come back.
 pub(crate) async fn apiserver(report: &mut Report, fleet: &mut Fleet) -> Result<()> {
     let name = name(0);
@@ -62,9 +68,15 @@ pub(crate) async fn apiserver(report: &mut Report, fleet: &mut Fleet) -> Result<
         2,
     );
     let requests: u64 = costs.requests.values().sum();
-    report.fact(
-        "requests while all come back, at most in a second",
-        format!("{busiest}, {requests} in all, {} answered 429", costs.refused()),
+    let limit = 3 * nodes * asked_by_each(fleet.profiles);
+    report.hard(
+        "requests while all come back, of three times what each asks for once",
+        &format!("≤ {limit}"),
+        format!(
+            "{requests}, {} answered 429, at most {busiest} in a second",
+            costs.refused()
+        ),
+        requests <= limit as u64,
     );
     report.figure("API server back, requests", float(requests));
     report.scene(Scene {

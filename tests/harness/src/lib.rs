@@ -42,7 +42,7 @@ mod wait;
 pub use self::audit::Audited;
 pub use self::callgate::Program;
 pub use self::cluster::{Cluster, Output};
-pub use self::local::free_port;
+pub use self::local::{DIRECTORY, free_port};
 pub use self::memory::{Memory, children, status_bytes};
 pub use self::metrics::{Counters, Request, Requests};
 pub use self::nodes::{Node, Nodes, Software};

@@ -19,7 +19,8 @@ use crate::{audit, kubeconfig, private, tools};
 /// the port while the API server is down.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-const PREFIX: &str = "callgate-kubernetes-";
+/// How the directory of each cluster begins. Every process of its control plane has it in its arguments.
+pub const DIRECTORY: &str = "callgate-kubernetes-";
 
 /// etcd, kube-apiserver and their directory.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl Site {
 impl Local {
     /// Starts both and waits until the API server is ready.
     pub(crate) async fn start(options: Options) -> Result<Self> {
-        let mut local = Self::prepare(Scratch::new(PREFIX)?, Site::Loopback(0), options)?;
+        let mut local = Self::prepare(Scratch::new(DIRECTORY)?, Site::Loopback(0), options)?;
         let mut attempts = 0;
         loop {
             local.site = Site::Loopback(free_port()?);
@@ -80,7 +81,7 @@ impl Local {
 
     /// The same in the network of nodes.
     pub(crate) async fn start_in_fabric(options: Options) -> Result<Self> {
-        let directory = Scratch::new(PREFIX)?;
+        let directory = Scratch::new(DIRECTORY)?;
         let fabric = Fabric::start(directory.path()).await?;
         let mut local = Self::prepare(directory, Site::Fabric(fabric.gate()?, fabric), options)?;
         local.start_apiserver().await?;
