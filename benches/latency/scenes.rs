@@ -17,6 +17,8 @@ use crate::report::Report;
 pub(crate) const WARM_UP: usize = 3;
 /// How often the costly scenes are repeated.
 pub(crate) const REPEATS: usize = 10;
+/// How long nothing is written before nothing happens.
+const QUIET: Duration = Duration::from_secs(5);
 /// Creates in flight at once, as from a tool that applies a folder.
 const IN_FLIGHT: usize = 8;
 
@@ -211,9 +213,18 @@ pub(crate) async fn starts(report: &mut Report, bed: &mut Bed, count: u16) -> Re
     Ok(())
 }
 
-/// Requests while nothing happens.
+/// Requests while nothing happens, once all that was told of the scene before is written.
 pub(crate) async fn idle(report: &mut Report, bed: &Bed, seconds: u64) -> Result<()> {
-    let before = bed.requests().await?;
+    let mut before = bed.requests().await?;
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = bed.requests().await?;
+        let is_quiet = now.lists == before.lists && now.writes_since(&before) == 0;
+        before = now;
+        if is_quiet {
+            break;
+        }
+    }
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let after = bed.requests().await?;
     let lists = after.lists - before.lists;

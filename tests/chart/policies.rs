@@ -209,6 +209,25 @@ async fn an_invalid_profile_is_seen_at_every_place_and_however_its_path_is_spelt
 }
 
 #[tokio::test]
+async fn what_a_controller_makes_is_not_looked_at() -> Result<()> {
+    let cluster = cluster().await?;
+    for (label, number) in [
+        ("pod-template-hash", 0),
+        ("controller-revision-hash", 0),
+        ("batch.kubernetes.io/controller-uid", 0),
+        ("app", 1),
+    ] {
+        let mut pod = pod("shop", "callgate/shop/bad.json");
+        pod["metadata"]["labels"] = json!({ label: "x" });
+        let output = dry_run(cluster, &pod).await?;
+        ensure!(output.success, "{label}: {output:?}");
+        let warnings = output.stderr.matches("is invalid").count();
+        ensure!(warnings == number, "{label}: {output:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_shared_profile_is_warned_about_in_every_namespace() -> Result<()> {
     let output = dry_run(cluster().await?, &pod("shop", "callgate/shared/bad.json")).await?;
     ensure!(

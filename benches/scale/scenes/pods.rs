@@ -72,7 +72,8 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet, pods: us
 async fn start_and_end(pods: &Api<Pod>, node: &str, name: &str, profile: &str) -> Result<()> {
     let profile = format!("callgate/{NAMESPACE}/{profile}.json");
     let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "name": name },
+        // Of the labels that the Job controller sets, the one that tells its pods from those that people make.
+        "metadata": { "name": name, "labels": { "batch.kubernetes.io/controller-uid": name } },
         "spec": {
             "nodeName": node,
             "securityContext": {
