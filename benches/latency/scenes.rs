@@ -17,8 +17,9 @@ use crate::report::Report;
 pub(crate) const WARM_UP: usize = 3;
 /// How often the costly scenes are repeated.
 pub(crate) const REPEATS: usize = 10;
-/// How long nothing is written before nothing happens.
+/// How long nothing is written before nothing happens, and how often that is waited for.
 const QUIET: Duration = Duration::from_secs(5);
+const TRIES: usize = 12;
 /// Creates in flight at once, as from a tool that applies a folder.
 const IN_FLIGHT: usize = 8;
 
@@ -216,7 +217,8 @@ pub(crate) async fn starts(report: &mut Report, bed: &mut Bed, count: u16) -> Re
 /// Requests while nothing happens, once all that was told of the scene before is written.
 pub(crate) async fn idle(report: &mut Report, bed: &Bed, seconds: u64) -> Result<()> {
     let mut before = bed.requests().await?;
-    loop {
+    // What never ends is what is to be measured.
+    for _ in 0..TRIES {
         tokio::time::sleep(QUIET).await;
         let now = bed.requests().await?;
         let is_quiet = now.lists == before.lists && now.writes_since(&before) == 0;

@@ -151,13 +151,23 @@ impl Costs {
         self.profile_writes() + self.report_writes() + self.event_writes()
     }
 
+    /// Requests with this verb for what Callgate reads.
     pub(crate) fn verb(&self, verb: &str) -> u64 {
+        self.watched(|found| found == verb)
+    }
+
+    /// Requests for what Callgate reads. A watch is one when it ends, or is refused.
+    pub(crate) fn of_watched(&self) -> u64 {
+        self.watched(|_| true)
+    }
+
+    fn watched(&self, is_counted: impl Fn(&str) -> bool) -> u64 {
         let counts = self.requests.iter();
-        let of_verb = counts.filter(|(request, _)| {
-            let (found, resource) = request.split_once(' ').unwrap_or_default();
-            found == verb && WATCHED.contains(&resource)
+        let counted = counts.filter(|(request, _)| {
+            let (verb, resource) = request.split_once(' ').unwrap_or_default();
+            is_counted(verb) && WATCHED.contains(&resource)
         });
-        of_verb.map(|(_, count)| count).sum()
+        counted.map(|(_, count)| count).sum()
     }
 
     /// Both together, and the higher of the two peaks.

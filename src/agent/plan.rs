@@ -87,7 +87,7 @@ pub(super) enum Held {
 /// Everything that a plan is made from.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
-    /// By name, in order.
+    /// In the order of their names, which is that of the map that they are kept in.
     pub(super) desired: Vec<(&'a ProfileName, Desired<'a>)>,
     /// Of this node; `None` while its Node object has not been seen.
     pub(super) labels: Option<&'a Labels>,
@@ -153,10 +153,10 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
     let mut plan = Plan::default();
     // Both are in order, and most of one is in the other: side by side, no name is looked for.
     let mut files = facts.live.iter().peekable();
-    let mut unasked = Vec::new();
+    let mut undesired = Vec::new();
     for (name, desired) in &facts.desired {
-        while let Some(before) = files.next_if(|(file, _)| *file < *name) {
-            unasked.push(before);
+        while let Some(file) = files.next_if(|(file, _)| *file < *name) {
+            undesired.push(file);
         }
         let live = files.next_if(|(file, _)| file == name).map(|(_, live)| live);
         match desired.selector {
@@ -168,9 +168,9 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
             _ => install(&mut plan, facts, name, live, desired),
         }
     }
-    unasked.extend(files);
+    undesired.extend(files);
     if facts.profiles_synced {
-        for (name, live) in unasked {
+        for (name, live) in undesired {
             leave(&mut plan, facts, name, Some(live));
         }
         let is_desired = |name: &ProfileName| {
@@ -639,6 +639,25 @@ mod tests {
         let almost = node.later(GRACE.saturating_sub(SECOND));
         assert_eq!((almost.remove, almost.wake), (vec![], Some(start + GRACE)));
         assert_eq!(node.later(SECOND).remove, [name("a/b")]);
+    }
+
+    #[test]
+    fn files_that_nobody_wants_go_wherever_they_stand_among_wanted_ones_and_no_other_does() {
+        let names = ["a/a", "a/b", "a/b.c", "a-a/a", "b/a", "b/b"];
+        for wanted in 0..1_u32 << names.len() {
+            let mut node = Node::new();
+            let mut undesired = Vec::new();
+            for (number, profile) in names.into_iter().enumerate() {
+                node = node.has(profile, digest("v1"));
+                if wanted & (1 << number) == 0 {
+                    undesired.push(name(profile));
+                } else {
+                    node = node.wants(profile, proven("v1"));
+                }
+            }
+            let plan = node.later(GRACE);
+            assert_eq!((plan.remove, plan.write), (undesired, vec![]), "{wanted:b}");
+        }
     }
 
     #[test]

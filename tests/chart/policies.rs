@@ -1,6 +1,6 @@
 //! The policies on workloads, and those that are off by default.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use callgate::api::SeccompProfile;
 use callgate::profile::{listener_allowed, parse_spec};
 use harness::{Cluster, Output, eventually};
@@ -209,21 +209,45 @@ async fn an_invalid_profile_is_seen_at_every_place_and_however_its_path_is_spelt
 }
 
 #[tokio::test]
-async fn what_a_controller_makes_is_not_looked_at() -> Result<()> {
+async fn no_profile_is_looked_up_for_pods_and_replica_sets_of_controllers() -> Result<()> {
     let cluster = cluster().await?;
-    for (label, number) in [
-        ("pod-template-hash", 0),
-        ("controller-revision-hash", 0),
-        ("batch.kubernetes.io/controller-uid", 0),
-        ("app", 1),
+    for (label, is_warned) in [
+        ("pod-template-hash", false),
+        ("controller-revision-hash", false),
+        ("batch.kubernetes.io/controller-uid", false),
+        ("app", true),
     ] {
-        let mut pod = pod("shop", "callgate/shop/bad.json");
-        pod["metadata"]["labels"] = json!({ label: "x" });
-        let output = dry_run(cluster, &pod).await?;
-        ensure!(output.success, "{label}: {output:?}");
-        let warnings = output.stderr.matches("is invalid").count();
-        ensure!(warnings == number, "{label}: {output:?}");
+        for mut workload in workloads(&pod_spec("callgate/shop/bad.json")) {
+            if !["Pod", "ReplicaSet"].contains(&workload["kind"].as_str().unwrap_or_default()) {
+                continue;
+            }
+            workload["metadata"]["labels"] = json!({ label: "x" });
+            let output = dry_run(cluster, &workload).await?;
+            ensure!(
+                output.success && output.stderr.contains(INVALID) == is_warned,
+                "{label}: {workload}: {output:?}"
+            );
+        }
     }
+    Ok(())
+}
+
+/// The API server gives such a Job the labels of its pods, and with them the one that tells its pods from others.
+#[tokio::test]
+async fn who_applies_a_job_whose_pods_have_labels_is_told_as_well() -> Result<()> {
+    let cluster = cluster().await?;
+    let jobs = workloads(&pod_spec("callgate/shop/bad.json"));
+    let job = jobs.into_iter().find(|workload| workload["kind"] == "Job");
+    let mut job = job.context("there is a Job among them")?;
+    job["spec"]["template"]["metadata"] = json!({"labels": {"app": "web"}});
+    let create = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
+    let output = cluster.kubectl(&create, &job.to_string()).await?;
+    ensure!(output.success && output.stderr.contains(INVALID), "{output:?}");
+    let created: Value = serde_json::from_str(&output.stdout)?;
+    ensure!(
+        created["metadata"]["labels"]["batch.kubernetes.io/controller-uid"].is_string(),
+        "{created}"
+    );
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::lab::alone;
 
 /// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
 /// the processes of a control plane and of its network, files and settings of the machine, and temporary directories.
-/// Clusters of others may come and go meanwhile.
+/// Another control plane, or `make chaos` without one, may begin meanwhile; another cluster of this harness may not.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for entry in fs::read_dir("/proc")?.flatten() {
