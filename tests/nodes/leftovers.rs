@@ -13,7 +13,7 @@ use crate::lab::alone;
 
 /// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
 /// the processes of a control plane and of its network, files and settings of the machine, and temporary directories.
-/// Another control plane, or `make chaos` without one, may begin meanwhile; another cluster of this harness may not.
+/// Other control planes may begin meanwhile, and what `make chaos` starts and stops; not another cluster of this harness.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -25,7 +25,8 @@ fn everything() -> Result<BTreeSet<String>> {
             all.insert(format!("process {} of a network", entry.file_name().display()));
         }
         all.extend(ours(&groups).map(|group| format!("a process in {group}")));
-        if arguments.contains(DIRECTORY) {
+        let is_of_a_control_plane = ["kube-", "etcd"].iter().any(|begin| name.starts_with(begin));
+        if is_of_a_control_plane && arguments.contains(DIRECTORY) {
             all.insert(format!("process {} {}", entry.file_name().display(), name.trim()));
         }
     }
