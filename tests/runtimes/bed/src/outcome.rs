@@ -74,6 +74,15 @@ impl Outcome {
         })
     }
 
+    /// Whether the runtime gave up before it read the profile, for a reason that goes by itself: youki copies its program
+    /// into memory and seals the copy, which Linux refuses while anything else holds one of its pages for a moment (`EBUSY`
+    /// of `F_SEAL_WRITE`, [fcntl(2)](https://man7.org/linux/man-pages/man2/fcntl.2.html)).
+    pub(crate) fn is_by_chance(&self) -> bool {
+        matches!(self.end, End::CreateFailed(_) | End::StartFailed(_))
+            && self.log.contains("failed to seal /proc/self/exe")
+            && self.log.contains("Device or resource busy")
+    }
+
     /// The last thing the runtime said, cut to what fits into a table.
     #[must_use]
     pub fn last_words(&self) -> &str {
@@ -96,5 +105,31 @@ impl fmt::Display for End {
             Self::Signalled(signal) => write!(f, "ended by signal {signal}"),
             Self::Lost => f.write_str("ended unseen"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUSY: &str =
+        "Error: failed to seal /proc/self/exe\n\nCaused by:\n    Device or resource busy (os error 16)\n";
+
+    fn outcome(report: &str, log: &str) -> Outcome {
+        Outcome::read(report, "", log.to_owned(), 0).unwrap()
+    }
+
+    #[test]
+    fn a_runtime_that_cannot_seal_its_own_program_says_nothing_of_the_profile() {
+        assert!(outcome("create 1\n", BUSY).is_by_chance());
+        assert!(outcome("create 0\nstart 1\n", BUSY).is_by_chance());
+
+        let denied = BUSY.replace(
+            "Device or resource busy (os error 16)",
+            "Operation not permitted (os error 1)",
+        );
+        assert!(!outcome("create 1\n", &denied).is_by_chance());
+        assert!(!outcome("create 1\n", "Error: Device or resource busy (os error 16)\n").is_by_chance());
+        assert!(!outcome("create 0\nstart 0\nexit 0\n", BUSY).is_by_chance());
     }
 }
