@@ -3,6 +3,7 @@
 //! A filter with `SCMP_ACT_NOTIFY` holds a thread at each of these calls, until the test lets it go on or answers
 //! in the kernel's place.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError, mpsc};
 
@@ -271,6 +272,63 @@ fn of_several_updates_those_that_fail_keep_the_old_file_and_the_others_are_there
             assert_eq!(store.live()[&name(profile)].file, file, "{failed:?}");
         }
         assert!(store.repair().unwrap().restored.is_empty());
+    });
+}
+
+#[test]
+fn of_several_new_files_those_that_fail_are_not_live_and_come_when_they_are_tried_again() {
+    with_each_call_failing(Errno::IO, |node, judge| {
+        let mut store = node.with_two();
+        let many = files(&[("a/new", "three"), ("b/new", "four")]);
+        let failed = held(|| store.write_all(&many, &proof()), judge);
+        for profile in many.keys() {
+            assert_eq!(store.live().contains_key(profile), !failed.contains_key(profile));
+        }
+        let again = store.write_all(&many, &proof());
+        assert!(again.is_empty(), "{again:?}");
+        drop(store);
+        let mut store = node.open();
+        for (profile, file) in &many {
+            assert_eq!(store.live()[profile].file, *file);
+        }
+        let repaired = store.repair().unwrap();
+        assert!(
+            repaired.lost.is_empty() && repaired.restored.is_empty(),
+            "{repaired:?}"
+        );
+    });
+}
+
+#[test]
+fn of_several_removals_those_that_fail_are_told_and_the_others_are_gone() {
+    with_each_call_failing(Errno::IO, |node, judge| {
+        let mut store = node.with_two();
+        write(&mut store, "b/z", "third");
+        let many: BTreeSet<_> = ["a/x", "b/z"].map(name).into();
+        let mut has_failed = false;
+        let failed = held(
+            || store.remove_all(&many),
+            |call| {
+                let failure = judge(call);
+                has_failed |= failure.is_some();
+                failure
+            },
+        );
+        assert_eq!(!failed.is_empty(), has_failed);
+        for profile in many.iter().filter(|profile| !failed.contains_key(profile)) {
+            assert!(!node.path(&format!("{profile}.json")).exists(), "{failed:?}");
+            assert!(!store.live().contains_key(profile));
+        }
+        assert!(is_live(&store, "a/y", "other"), "it was not to go");
+
+        let again = store.remove_all(&many);
+        assert!(again.is_empty(), "{again:?}");
+        store.repair().unwrap();
+        drop(store);
+        let mut store = node.open();
+        assert!(store.repair().unwrap().is_clean());
+        let left: Vec<String> = store.live().keys().map(ToString::to_string).collect();
+        assert_eq!(left, ["a/y"]);
     });
 }
 
