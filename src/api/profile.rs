@@ -270,9 +270,9 @@ pub struct SeccompProfileStatus {
     #[schemars(regex(pattern = "^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,
 
-    /// Valid: the profile passed every proof. Ready: every selected node has it; stays True for this generation
-    /// when nodes join later. Stalled, while the profile is invalid: nothing more will happen until it is
-    /// changed.
+    /// Valid: the profile passed every proof. Ready: every selected node that can be asked has it, and the message
+    /// names the others; stays True for this generation when nodes join later. Stalled, while the profile is
+    /// invalid: nothing more will happen until it is changed.
     #[serde(default)]
     #[schemars(
         length(max = 16),
@@ -281,7 +281,7 @@ pub struct SeccompProfileStatus {
     pub conditions: Vec<Condition>,
 
     /// Nodes that could not install the profile. Nodes that share reason and live digest share an entry. At most 10
-    /// entries. Nodes whose agent cannot be reached are named in the message of condition Ready instead.
+    /// entries. Nodes whose agent cannot be asked are named in the message of condition Ready instead.
     #[serde(default)]
     #[schemars(length(max = Self::MAX_FAILURES))]
     pub failures: Vec<NodeFailure>,

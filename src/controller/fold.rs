@@ -60,6 +60,8 @@ const NOT_LISTED_MESSAGE: &str = "It is not there, and more profiles failed on t
 /// What is known of nodes that had more failures than their reports have room for.
 const MAY_STAY: &str = "An earlier version may be live, unreported among too many failures, on";
 
+const ON_EVERY_NODE: &str = "Installed on every selected node.";
+
 /// How far the judged generation of the profile `key` (NAMESPACE/NAME) has come. `previous` is the status
 /// as it stands: it remembers whether this generation was ready once.
 pub(super) fn fold(
@@ -114,11 +116,7 @@ fn progress(
     let once =
         |reason| before.is_some_and(|ready| ready.status == ConditionStatus::True && ready.reason == reason);
     if once(INSTALLED) {
-        return Rollout::new(
-            ConditionStatus::True,
-            INSTALLED,
-            "Installed on every selected node.",
-        );
+        return Rollout::new(ConditionStatus::True, INSTALLED, ON_EVERY_NODE);
     }
     match Progress::of(wanted, judgement, nodes) {
         Progress::NoNodes => no_nodes(),
@@ -135,21 +133,31 @@ fn progress(
             "No agent on the selected nodes has this version or can be reached: see whether the pods of the \
              agents' DaemonSet run and are ready.",
         ),
-        Progress::Complete { unreached } if unreached.is_empty() => Rollout::new(
+        Progress::Complete { unreached, unsynced } => Rollout::new(
             ConditionStatus::True,
             INSTALLED,
-            "Installed on every selected node.",
-        ),
-        Progress::Complete { unreached } => Rollout::new(
-            ConditionStatus::True,
-            INSTALLED,
-            &format!(
-                "Installed on every selected node that could be reached. The agents of these could not be when \
-                 the rollout completed: {}.",
-                enumerate(&unreached)
-            ),
+            &installed(&unreached, &unsynced),
         ),
     }
+}
+
+/// Where a complete rollout came to, and where it did not wait to come to.
+fn installed(unreached: &[&str], unsynced: &[&str]) -> String {
+    if unreached.is_empty() && unsynced.is_empty() {
+        return ON_EVERY_NODE.to_owned();
+    }
+    let mut message = "Installed on every selected node that could be asked.".to_owned();
+    if !unreached.is_empty() {
+        message += " The agents of these could not be reached when the rollout completed: ";
+        message += &enumerate(unreached);
+        message.push('.');
+    }
+    if !unsynced.is_empty() {
+        message += " These had no agent past its first sync then, and get it before their agent is ready: ";
+        message += &enumerate(unsynced);
+        message.push('.');
+    }
+    message
 }
 
 fn no_nodes() -> Rollout {
@@ -170,7 +178,12 @@ enum Progress<'a> {
     /// Nodes are selected, none has it, and of none can it be expected.
     NoAgent,
     /// Every selected node has it, but for those that cannot be asked.
-    Complete { unreached: Vec<&'a str> },
+    Complete {
+        /// They reported once, and their agents are not ready.
+        unreached: Vec<&'a str>,
+        /// They have no agent past its first sync: nodes that join, or on which none is to run.
+        unsynced: Vec<&'a str>,
+    },
 }
 
 impl<'a> Progress<'a> {
@@ -178,13 +191,15 @@ impl<'a> Progress<'a> {
         let Some(wanted) = wanted else {
             return Self::Pending;
         };
-        let (mut selected, mut live, mut unreached) = (false, false, Vec::new());
+        let (mut selected, mut live) = (false, false);
+        let (mut unreached, mut unsynced) = (Vec::new(), Vec::new());
         for (node_name, node) in nodes
             .iter()
             .filter(|(_, node)| node.is_selected(&judgement.selector))
         {
             selected = true;
             let Some(report) = node.report.as_ref().filter(|report| report.synced) else {
+                unsynced.push(node_name);
                 continue;
             };
             // Live is live, also where an earlier object of the same name and bytes put it there: the agent keeps
@@ -203,7 +218,7 @@ impl<'a> Progress<'a> {
         match (selected, live) {
             (false, _) => Self::NoNodes,
             (true, false) => Self::NoAgent,
-            (true, true) => Self::Complete { unreached },
+            (true, true) => Self::Complete { unreached, unsynced },
         }
     }
 }

@@ -528,13 +528,33 @@ fn where_no_agent_can_be_asked_nothing_is_ready() {
 }
 
 #[test]
-fn a_node_without_an_agent_past_its_first_sync_is_not_waited_for() {
+fn nodes_without_an_agent_past_its_first_sync_are_named_and_not_waited_for() {
     let mut cluster = Cluster::with_nodes(&["a"]);
     cluster.install("a");
     cluster.nodes.set_labels("no-agent", labels(&[]));
     cluster.join("starting");
     cluster.nodes.set_report("starting", Report::default());
     assert_eq!(cluster.fold(), Seen(YES, INSTALLED, true));
+    let message = &cluster.ready().message;
+    assert!(
+        !message.contains("every selected node.") && message.ends_with("ready: no-agent, starting."),
+        "{message}"
+    );
+    cluster.join("later");
+    assert_eq!(
+        cluster.fold(),
+        Seen(YES, INSTALLED, false),
+        "nodes that join are not written"
+    );
+}
+
+#[test]
+fn where_every_selected_node_has_it_and_only_there_the_message_says_so() {
+    let mut cluster = Cluster::with_nodes(&["a", "b"]);
+    cluster.install("a");
+    cluster.install("b");
+    assert_eq!(cluster.fold(), Seen(YES, INSTALLED, true));
+    assert_eq!(cluster.ready().message, "Installed on every selected node.");
 }
 
 #[test]
