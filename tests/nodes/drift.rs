@@ -136,13 +136,17 @@ async fn with_inotify_exhausted_a_file_is_mended_more_slowly_and_the_report_says
 }
 
 #[tokio::test]
-async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files() -> Result<()> {
+async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files_and_the_agent_that_ended_says_why()
+-> Result<()> {
     let Some(lab) = alone().await? else { return Ok(()) };
     let namespace = lab.namespace("replaced").await?;
     lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     for node in lab.nodes().await? {
         let (store, file) = (lab.store(&node)?, lab.file(&node, &namespace, "web")?);
         let good = fs::read(&file)?;
+        let agent = lab.agent(&node).await?;
+        let ended = std::cell::Cell::new(0);
+        // An agent may write to that one directory alone, so it ends, and says why; the next one writes to what is there.
         let back = async |what: &str| {
             eventually(
                 &format!("the directory of {node}, {what}, to be back"),
@@ -151,7 +155,23 @@ async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files() -> 
                     Ok(())
                 },
             )
-            .await
+            .await?;
+            let restarts = eventually("the end of the agent to be counted", async || {
+                let pod = lab.get("pod", NAMESPACE, &agent).await?;
+                let status = &pod["status"]["containerStatuses"][0];
+                let restarts = status["restartCount"].as_u64().unwrap_or_default();
+                ensure!(restarts > ended.get(), "{what}: {status}");
+                Ok(restarts)
+            })
+            .await?;
+            ended.set(restarts);
+            let last = ["logs", "--previous", "--namespace", NAMESPACE, &agent];
+            let log = lab.kubectl(&last).await?;
+            ensure!(
+                log.contains("is not the directory that was there"),
+                "{what}: {log}"
+            );
+            Ok(())
         };
         fs::remove_dir_all(&store)?;
         back("removed").await?;

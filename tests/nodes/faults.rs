@@ -12,9 +12,9 @@ use crate::pods::{pod, under, waiting};
 use crate::rollout::no_mkdir;
 use crate::steady::Reader;
 
-/// Updates of a profile while agents are killed, and how often they all are and begin anew.
+/// Updates of a profile while agents are killed, and kills of an agent that is at work.
 const UPDATES: u32 = 1_000;
-const KILLS: u32 = 10;
+const KILLS: u32 = 20;
 
 #[tokio::test]
 async fn files_stay_whole_while_agents_are_killed_during_a_thousand_updates() -> Result<()> {
@@ -30,30 +30,31 @@ async fn files_stay_whole_while_agents_are_killed_during_a_thousand_updates() ->
     let profiles = lab.profiles(&namespace).await?;
     let digest_of =
         |file: &std::path::Path| -> Result<String> { Ok(Digest::of(&fs::read(file)?).to_string()) };
-    for round in 0..KILLS {
-        for update in 0..UPDATES / KILLS {
-            profiles
-                .set_errno("web", 1 + (round * UPDATES / KILLS + update) % 1_000)
-                .await?;
-            if update % 10 != 0 {
-                continue;
+    for (round, index) in (0..KILLS).zip((0..nodes.len()).cycle()) {
+        let (node, file) = (&nodes[index], &files[index]);
+        let each = UPDATES / KILLS;
+        // At any point of its work: what it does is not waited for.
+        let fatal = round * 7 % each;
+        for update in 0..each {
+            profiles.set_errno("web", 1 + round * each + update).await?;
+            if update == fatal {
+                let killed = lab.kill(node, "agent")?;
+                ensure!(
+                    killed == 1,
+                    "{killed} agents were at work on {node} in round {round}"
+                );
             }
-            // At any point of its work: what it does is not waited for.
-            let node = &nodes[update as usize / 10 % nodes.len()];
-            lab.kill_agent(node)?;
         }
-        // With new pods agents are back at once, and they are at work again before the next round.
-        for (index, (node, file)) in (0..).zip(nodes.iter().zip(&files)) {
-            let before = digest_of(file)?;
-            lab.replace_agent(node).await?;
-            // A version that no node has seen, as the other's agent may be at work.
-            profiles.set_errno("web", 1_001 + round * 100 + index).await?;
-            eventually("the next agent to write", async || {
-                ensure!(digest_of(file)? != before, "the file is the old one");
-                Ok(())
-            })
-            .await?;
-        }
+        // With a new pod it is back at once, and at work again before the next round: it wrote a version that no node has
+        // seen.
+        let before = digest_of(file)?;
+        lab.replace_agent(node).await?;
+        profiles.set_errno("web", UPDATES + 1 + round).await?;
+        eventually("the next agent to write", async || {
+            ensure!(digest_of(file)? != before, "the file is the old one");
+            Ok(())
+        })
+        .await?;
     }
     let digest = lab.profile_ready(&namespace, "web").await?;
     for (node, file) in nodes.iter().zip(&files) {
@@ -133,7 +134,24 @@ async fn a_full_disk_is_one_condition_keeps_every_file_and_is_recovered_from() -
             Ok(())
         })
         .await?;
+        let report = lab.get("seccompnode", "", &node).await?;
+        let wrong: Vec<&Value> = report["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|condition| condition["status"] != "True")
+            .map(|condition| &condition["type"])
+            .collect();
+        assert_eq!(wrong, ["StoreWritable"], "on {node}");
         assert_eq!(Digest::of(&fs::read(&file)?).to_string(), live, "on {node}");
+        // The kubelet reads the seccomp directory as it is now.
+        let pod = pod(
+            &namespace,
+            &node,
+            &node,
+            under(waiting("main"), &namespace, "web"),
+        );
+        lab.run(&pod).await?;
         fs::remove_file(&ballast)?;
         let next = lab.profile_ready(&namespace, "web").await?;
         lab.file_is(&node, &namespace, "web", &next).await?;

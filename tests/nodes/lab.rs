@@ -230,16 +230,15 @@ impl Lab {
         Ok(())
     }
 
-    /// Kills the agent on a node, and its fork server.
-    pub(crate) fn kill_agent(&self, node: &str) -> Result<()> {
+    /// Kills Callgate's processes of a role on a node, `agent` or `controller`, if there are any; how many that were.
+    pub(crate) fn kill(&self, node: &str, role: &str) -> Result<usize> {
         let node = self.node(node)?;
         let processes = node.run("ps", &["-e", "-o", "pid=", "-o", "args="])?;
-        let agents = processes.lines().filter(|line| line.contains("callgate agent"));
-        for pid in agents.filter_map(|line| line.split_whitespace().next()) {
-            // They end together, so one may be gone.
-            let _ = node.run("kill", &["-KILL", pid]);
-        }
-        Ok(())
+        let program = format!("callgate {role}");
+        let found = processes.lines().filter(|line| line.contains(&program));
+        let ids = found.filter_map(|line| line.split_whitespace().next());
+        // Such as end together with others may be gone.
+        Ok(ids.filter(|id| node.run("kill", &["-KILL", id]).is_ok()).count())
     }
 
     /// How often the containers of Callgate's pods were started again.

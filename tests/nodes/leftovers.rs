@@ -11,8 +11,9 @@ use harness::{DIRECTORY, Nodes, Software, eventually};
 
 use crate::lab::alone;
 
-/// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
-/// the processes of a control plane and of its network, files and settings of the machine, and temporary directories.
+/// What there is on the machine that nodes could leave: mounts, namespaces, interfaces, rules, control groups with the
+/// processes in them, the processes of a control plane and of its network, files and settings of the machine, and temporary
+/// directories.
 /// Other control planes may begin meanwhile, and what `make chaos` starts and stops; not another cluster of this harness.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
@@ -25,28 +26,34 @@ fn everything() -> Result<BTreeSet<String>> {
             all.insert(format!("process {} of a network", entry.file_name().display()));
         }
         all.extend(ours(&groups).map(|group| format!("a process in {group}")));
+        all.extend(namespaces(&entry.path()));
         let is_of_a_control_plane = ["kube-", "etcd"].iter().any(|begin| name.starts_with(begin));
         if is_of_a_control_plane && arguments.contains(DIRECTORY) {
             all.insert(format!("process {} {}", entry.file_name().display(), name.trim()));
         }
     }
-    let groups = Command::new("find")
-        .args(["/sys/fs/cgroup", "-noleaf", "-type", "d"])
-        .output()?;
-    all.extend(ours(&String::from_utf8(groups.stdout)?).map(|group| format!("control group {group}")));
+    // Groups and files of others may go while it looks.
+    let find = |arguments: &[&str]| -> Result<String> {
+        let found = Command::new("find").args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&found.stdout).into_owned())
+    };
+    let groups = find(&["/sys/fs/cgroup", "-noleaf", "-type", "d"])?;
+    all.extend(ours(&groups).map(|group| format!("control group {group}")));
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     all.extend(mounts.lines().map(|line| format!("mount {line}")));
     let rules = Command::new("nft").args(["list", "ruleset"]).output()?;
+    ensure!(
+        rules.status.success(),
+        "nft: {}",
+        String::from_utf8_lossy(&rules.stderr)
+    );
     let rules = String::from_utf8(rules.stdout)?;
     all.extend(rules.lines().map(|line| format!("rule {line}")));
     let interfaces = fs::read_to_string("/proc/self/net/dev")?;
     let names = interfaces.lines().filter_map(|line| line.split_once(':'));
     all.extend(names.map(|(name, _)| format!("interface {}", name.trim())));
     for directory in ["/etc", "/opt", "/run", "/usr", "/var/lib", "/var/log"] {
-        let found = Command::new("find")
-            .args([directory, "-xdev", "-maxdepth", "3"])
-            .output()?;
-        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        let found = find(&[directory, "-xdev", "-maxdepth", "3"])?;
         all.extend(found.lines().map(|path| format!("path {path}")));
     }
     for setting in [
@@ -54,6 +61,8 @@ fn everything() -> Result<BTreeSet<String>> {
         "vm/panic_on_oom",
         "kernel/panic",
         "kernel/panic_on_oops",
+        "kernel/keys/root_maxkeys",
+        "kernel/keys/root_maxbytes",
         "net/ipv4/ip_forward",
     ] {
         let value = fs::read_to_string(Path::new("/proc/sys").join(setting))?;
@@ -66,6 +75,19 @@ fn everything() -> Result<BTreeSet<String>> {
         }
     }
     Ok(all)
+}
+
+/// The namespaces that the threads of a process are in. One that has just ended has none.
+fn namespaces(process: &Path) -> Vec<String> {
+    let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let links = threads.flat_map(|thread| {
+        let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
+        kinds.map(|kind| fs::read_link(thread.path().join("ns").join(kind)))
+    });
+    links
+        .flatten()
+        .map(|link| format!("namespace {}", link.display()))
+        .collect()
 }
 
 /// The control groups of nodes in a list of paths.

@@ -36,7 +36,7 @@ impl Lab {
             Exit::PowerCut => self.power_off(node)?,
             Exit::KubeletStopped => {
                 self.node_mut(node)?.kill_kubelet();
-                self.kill_agent(node)?;
+                self.kill(node, "agent")?;
                 // With another pod the next agent has nothing to wait for.
                 self.replace_agent(node).await?;
             }
@@ -44,6 +44,29 @@ impl Lab {
         self.kubectl(&["delete", "node", node]).await?;
         fs::remove_dir_all(self.store(node)?)?;
         Ok(())
+    }
+
+    /// What `callgate status` says of a profile.
+    async fn status_of(&self, namespace: &str, name: &str) -> Result<String> {
+        let status = self.status().await?;
+        let mut lines = status.lines();
+        let line = lines.find(|line| line.starts_with(&format!("{namespace}/{name} ")));
+        Ok(line
+            .with_context(|| format!("no line of {name}: {status}"))?
+            .to_owned())
+    }
+
+    /// Has profiles in a namespace, so many that a node that joins has to work on them for seconds; the name of the one
+    /// that it comes to last.
+    async fn many_profiles(&self, namespace: &str) -> Result<String> {
+        let profiles: Vec<Value> = (0..MANY)
+            .map(|number| profile(namespace, &format!("web-{number:03}"), &no_mkdir(100 + number)))
+            .collect();
+        self.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": profiles }))
+            .await?;
+        let last = format!("web-{:03}", MANY - 1);
+        self.profile_ready(namespace, &last).await?;
+        Ok(last)
     }
 
     /// Waits until the agent of a node has synced.
@@ -66,6 +89,17 @@ impl Lab {
         })
         .await
     }
+}
+
+/// A pod that the scheduler puts on a node: it heeds taints, and waits for the node.
+fn scheduled(node: &str, mut pod: Value) -> Result<Value> {
+    let spec = pod["spec"].as_object_mut().context("a pod has a spec")?;
+    spec.remove("nodeName");
+    spec.insert(
+        "nodeSelector".to_owned(),
+        json!({ "kubernetes.io/hostname": node }),
+    );
+    Ok(pod)
 }
 
 /// How a node ends.
@@ -103,11 +137,7 @@ async fn a_node_that_stops_holds_up_nothing_and_cleans_up_when_it_returns() -> R
             ready.contains(node.as_str()),
             "Ready does not name {node}: {ready}"
         );
-        let status = lab.status().await?;
-        let line = status
-            .lines()
-            .find(|line| line.starts_with(&format!("{namespace}/{name} ")));
-        let line = line.with_context(|| format!("no line of {name}: {status}"))?;
+        let line = lab.status_of(&namespace, &name).await?;
         ensure!(line.contains("1/2"), "callgate status counts {node}: {line}");
         lab.kubectl(&["delete", "scp", "old", "--namespace", &namespace])
             .await?;
@@ -146,6 +176,8 @@ async fn a_node_that_is_removed_and_registers_again_reports_again() -> Result<()
         })
         .await?;
         lab.profile(&namespace, "web", &no_mkdir(71)).await?;
+        let line = lab.status_of(&namespace, "web").await?;
+        ensure!(line.contains("1/1"), "callgate status counts {node}: {line}");
         lab.power_on(&node, &json!({})).await?;
         lab.synced(&node).await?;
         let digest = lab.profile(&namespace, "web", &no_mkdir(72)).await?;
@@ -162,14 +194,7 @@ async fn under_the_startup_taint_no_pod_waits_for_its_profile_on_a_node_that_joi
     let taint = ["--set", "agent.startupTaint.enabled=true"];
     lab.cluster().install_chart(&values(&taint)).await?;
     let namespace = lab.namespace("joins").await?;
-    // So many that a node that joins has to work for seconds, and the pod's is the last one.
-    let profiles: Vec<Value> = (0..MANY)
-        .map(|number| profile(&namespace, &format!("web-{number:03}"), &no_mkdir(100 + number)))
-        .collect();
-    lab.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": profiles }))
-        .await?;
-    let last = format!("web-{:03}", MANY - 1);
-    lab.profile_ready(&namespace, &last).await?;
+    let last = lab.many_profiles(&namespace).await?;
     let nodes = lab.nodes().await?;
     let tainted =
         json!({ "registerWithTaints": [{ "key": "callgate.dev/agent-not-ready", "effect": "NoSchedule" }] });
@@ -182,14 +207,15 @@ async fn under_the_startup_taint_no_pod_waits_for_its_profile_on_a_node_that_joi
         let mut pods = Vec::new();
         for node in &nodes {
             lab.leaves(node, by).await?;
-            let name = format!("{node}-{round}");
-            let mut pod = pod(&namespace, &name, node, under(waiting("main"), &namespace, &last));
-            // By the scheduler, which heeds taints.
-            pod["spec"]
-                .as_object_mut()
-                .context("a pod has a spec")?
-                .remove("nodeName");
-            pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
+            let pod = scheduled(
+                node,
+                pod(
+                    &namespace,
+                    &format!("{node}-{round}"),
+                    node,
+                    under(waiting("main"), &namespace, &last),
+                ),
+            )?;
             lab.apply(&pod).await?;
             pods.push(pod);
         }
@@ -214,24 +240,64 @@ async fn under_the_startup_taint_no_pod_waits_for_its_profile_on_a_node_that_joi
 }
 
 #[tokio::test]
-async fn without_the_taint_pods_on_a_node_that_joins_recover_alone() -> Result<()> {
+async fn without_the_taint_pods_on_a_node_that_joins_wait_for_their_profile_and_recover_alone() -> Result<()>
+{
     let Some(mut lab) = alone().await? else {
         return Ok(());
     };
     let namespace = lab.namespace("recover").await?;
-    lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    let last = lab.many_profiles(&namespace).await?;
     for node in lab.nodes().await? {
         lab.leaves(&node, Exit::PowerCut).await?;
+        let pod = scheduled(
+            &node,
+            pod(
+                &namespace,
+                &node,
+                &node,
+                under(waiting("main"), &namespace, &last),
+            ),
+        )?;
+        lab.apply(&pod).await?;
         lab.power_on(&node, &json!({})).await?;
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
+        lab.pod_ready(&pod).await?;
+        let troubles = lab.creation_failures(&pod).await?;
+        ensure!(
+            !troubles.is_empty(),
+            "the pod on {node} did not come before its profile"
         );
-        lab.run(&pod).await?;
         lab.synced(&node).await?;
     }
+    lab.done(&namespace).await
+}
+
+#[tokio::test]
+async fn an_agent_goes_on_without_its_kubelet() -> Result<()> {
+    let Some(mut lab) = alone().await? else {
+        return Ok(());
+    };
+    let namespace = lab.namespace("alive").await?;
+    let node = lab.nodes().await?.swap_remove(0);
+    lab.node_mut(&node)?.kill_kubelet();
+    lab.kubectl(&[
+        "wait",
+        "node",
+        &node,
+        "--for=condition=Ready=Unknown",
+        "--timeout=60s",
+    ])
+    .await?;
+    let digest = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
+    lab.file_is(&node, &namespace, "web", &digest).await?;
+    eventually("both nodes to be counted", async || {
+        let line = lab.status_of(&namespace, "web").await?;
+        ensure!(line.contains("2/2"), "{line}");
+        Ok(())
+    })
+    .await?;
+    lab.node_mut(&node)?.start_kubelet(&json!({}))?;
+    lab.local()?.ready(&node).await?;
+    lab.synced(&node).await?;
     lab.done(&namespace).await
 }
 
