@@ -139,7 +139,8 @@ fn each_promise_is_seen_to_break_where_something_is_wrong() {
     let wrong = [
         (Broken::ReportsWhatIsWanted, Promise::ReportsAreTrue),
         (Broken::MissesPods, Promise::UsedFilesAreReported),
-        (Broken::MissesTrouble, Promise::UsedFilesStay),
+        (Broken::MissesPods, Promise::UsedFilesStay),
+        (Broken::MissesTrouble, Promise::NothingGoesUntold),
         (Broken::ShortGrace, Promise::FilesStayForTheGrace),
         (Broken::TakesAllForItsOwn, Promise::FilesOfOthersStay),
         (Broken::BelievesSilence, Promise::OnlyProvenIsWritten),

@@ -26,8 +26,10 @@ pub(in crate::model) enum Promise {
     ReportsAreTrue,
     /// A profile that a pod uses is in the report, from the moment that the agent was told of the pod.
     UsedFilesAreReported,
-    /// No file goes that a pod uses of which the agent was told, nor before it was told of all.
+    /// No file goes that a pod uses of which the agent was told.
     UsedFilesStay,
+    /// No file goes while there may be pods, profiles or labels that the agent was not told of.
+    NothingGoesUntold,
     /// No file goes whose profile is wanted, or was until less than the grace ago.
     FilesStayForTheGrace,
     /// No file of `callgate install` goes unless an object's took its place.
@@ -76,10 +78,15 @@ impl World {
                         Promise::FilesOfOthersStay,
                         format!("{}: {name} removed", node.name),
                     ))
-                } else if ghost.used().contains(name) || !is_told {
+                } else if ghost.used().contains(name) {
                     Some((
                         Promise::UsedFilesStay,
-                        format!("{}: {name} removed, told all: {is_told}", node.name),
+                        format!("{}: {name} removed, and a pod uses it", node.name),
+                    ))
+                } else if !is_told {
+                    Some((
+                        Promise::NothingGoesUntold,
+                        format!("{}: {name} removed, and not everything was told", node.name),
                     ))
                 } else if since.is_none_or(|since| now < since + GRACE) {
                     Some((
