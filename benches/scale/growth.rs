@@ -27,7 +27,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             run.insert(measure(nodes, profiles, arguments.idle)?);
         }
     }
-    let mut text = String::from("# Growth\n\nExponents are of a power law through the three: 1 is linear.\n");
+    let mut text = String::from(
+        "# Growth\n\nExponents are those of a power law, for each decade its own: 1 is linear.\n",
+    );
     for (title, sizes) in [("nodes", BY_NODES), ("profiles", BY_PROFILES)] {
         let figures: Vec<&Figures> = sizes.iter().filter_map(|size| runs.get(size)).collect();
         let by_nodes = title == "nodes";
@@ -36,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         // A String takes whatever is written to it.
         let _ = writeln!(
             text,
-            "\n| cost, by {title} | {} | exponent |\n|---|---|---|---|---|",
+            "\n| cost, by {title} | {} | exponent, first decade | last decade |\n|---|---|---|---|---|---|",
             labels.join(" | ")
         );
         let Some(first) = figures.first() else { continue };
@@ -45,19 +47,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 .iter()
                 .filter_map(|figures| figures.0.get(name).copied())
                 .collect();
+            let shown: Vec<_> = costs.iter().map(|cost| show(*cost)).collect();
             let points: Vec<_> = sizes
                 .map(|one| f64::from(size(one)))
                 .into_iter()
-                .zip(costs.clone())
+                .zip(costs)
                 .collect();
-            let shown = costs
-                .iter()
-                .map(|cost| show(*cost))
-                .collect::<Vec<_>>()
-                .join(" | ");
-            let exponent =
-                exponent(&points).map_or_else(|| "–".to_owned(), |exponent| format!("{exponent:.2}"));
-            let _ = writeln!(text, "| {name} | {shown} | {exponent} |");
+            // One exponent through all three would hide where the last decade is worse than linear.
+            let exponents: Vec<_> = points
+                .windows(2)
+                .map(|decade| {
+                    exponent(decade).map_or_else(|| "–".to_owned(), |exponent| format!("{exponent:.2}"))
+                })
+                .collect();
+            let _ = writeln!(
+                text,
+                "| {name} | {} | {} |",
+                shown.join(" | "),
+                exponents.join(" | ")
+            );
         }
     }
     let path = directory()?.join("growth.md");
@@ -84,22 +92,12 @@ fn measure(nodes: u32, profiles: u32, idle: u64) -> Result<Figures> {
     Ok(run.figures)
 }
 
-/// The slope of the logarithms, by least squares; `None` where a cost is zero.
-fn exponent(points: &[(f64, f64)]) -> Option<f64> {
-    let logarithms: Vec<_> = points
-        .iter()
-        .filter(|(size, cost)| *size > 0.0 && *cost > 0.0)
-        .map(|(size, cost)| (size.ln(), cost.ln()))
-        .collect();
-    if logarithms.len() < points.len() || points.len() < 2 {
+/// The slope of the logarithms between two points; `None` where a cost is zero.
+fn exponent(decade: &[(f64, f64)]) -> Option<f64> {
+    let [(from, before), (to, after)] = *decade else {
         return None;
-    }
-    let count = f64::from(u32::try_from(logarithms.len()).ok()?);
-    let mean = |of: fn(&(f64, f64)) -> f64| logarithms.iter().map(of).sum::<f64>() / count;
-    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let over: f64 = logarithms.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
-    let under: f64 = logarithms.iter().map(|point| (point.0 - x).powi(2)).sum();
-    Some(over / under)
+    };
+    (before > 0.0 && after > 0.0).then(|| (after / before).ln() / (to / from).ln())
 }
 
 fn show(cost: f64) -> String {
