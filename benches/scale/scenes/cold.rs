@@ -107,12 +107,12 @@ pub(crate) async fn start(
     let agents = Usage::of_agents()?.memory.saturating_sub(memory_before);
     let each = agents / fleet.agents.len() as u64;
     report.fact("memory of an agent that shares this process", mebibytes(each));
-    report.figure("cold start, s", done);
+    report.figure("cold start, all Ready and reported by every node, s", done);
     report.figure("cold start, API server, s of processor", costs.apiserver);
     report.figure("cold start, etcd bytes", float(costs.etcd_bytes));
     report.figure("memory per agent, bytes", float(each));
     report.scene(Scene {
-        name: "cold start (times: profiles Ready)".to_owned(),
+        name: "cold start (times: profiles Ready; done: and reported by every node)".to_owned(),
         disk: None,
         reported,
         done: Some(done),
