@@ -139,7 +139,9 @@ impl Bed {
         Ok(())
     }
 
-    /// Starts again what has ended, as a kubelet would. No fault of the API server may end an agent.
+    /// Starts again what has ended, as a kubelet would. No fault of the API server may end an agent, nor a controller: it
+    /// asks for nothing before its loop begins, and one that can no longer be sure to lead stands by. What its `Error` is
+    /// for, a task or a stream that ends by itself, is a mistake in it.
     async fn keep_up(&mut self, outcome: &mut Outcome) -> Result<()> {
         for number in 0..self.agents.len() {
             if let Err(error) = self.agents[number].program.process().running() {
@@ -147,9 +149,8 @@ impl Bed {
                 self.restart(number, outcome)?;
             }
         }
-        if self.controller.process().running().is_err() {
-            // It ends when it can no longer be sure to lead.
-            outcome.count("controllers that ended and were started again", 1);
+        if let Err(error) = self.controller.process().running() {
+            outcome.violations("the controller ended by itself", [format!("{error:#}")]);
             self.controller = start_controller(&self.cluster, &self.proxy).await?;
         }
         Ok(())
