@@ -21,7 +21,7 @@ use crate::agent::Agent;
 use crate::costs::{Costs, Sample};
 use crate::observe::Observer;
 use crate::profiles::Size;
-use crate::usage::{Usage, forget_peaks};
+use crate::usage::forget_peaks;
 
 /// The namespace of all profiles and pods here.
 pub(crate) const NAMESPACE: &str = "scale";
@@ -109,15 +109,6 @@ impl Fleet {
         let mut command = Command::new(callgate());
         command.env("CALLGATE_LISTENER_PREFIXES", LISTENERS);
         self.cluster.start_controller_with(command, suffix).await
-    }
-
-    pub(crate) fn controller_process(&mut self) -> Result<u32> {
-        let controller = self.controller.as_mut().context("no controller runs")?;
-        Ok(controller.process().id())
-    }
-
-    pub(crate) fn controller_usage(&mut self) -> Result<Usage> {
-        Usage::of(self.controller_process()?)
     }
 
     /// Every directory of a namespace with files of profiles, one for each node.

@@ -159,5 +159,6 @@ async fn measure(arguments: &Arguments, name: &str) -> Result<Report> {
         }
     }
     fleet.stop().await?;
+    report.controller_memory();
     Ok(report)
 }

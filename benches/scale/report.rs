@@ -137,6 +137,19 @@ impl Report {
         );
     }
 
+    /// The goal for the most memory that a controller held in any scene: one that has just come to lead holds less.
+    pub(crate) fn controller_memory(&mut self) {
+        let peaks = self.scenes.iter().map(|scene| scene.costs.controller_peak);
+        let most = peaks.max().unwrap_or_default();
+        self.soft(
+            "memory of the controller at most, fork server included",
+            "≤ 64 MiB",
+            mebibytes(most),
+            most <= 64 << 20,
+        );
+        self.figure("controller memory at most, bytes", crate::usage::float(most));
+    }
+
     pub(crate) fn scene(&mut self, scene: Scene) {
         anstream::eprintln!("    {}", scene.line());
         self.scenes.push(scene);

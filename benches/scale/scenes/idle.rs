@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::fleet::Fleet;
-use crate::report::{Report, Scene, mebibytes};
-use crate::usage::float;
+use crate::report::{Report, Scene};
 
 pub(crate) async fn idle(report: &mut Report, fleet: &mut Fleet, seconds: u64) -> Result<()> {
     fleet.calm().await?;
@@ -19,7 +18,6 @@ pub(crate) async fn idle(report: &mut Report, fleet: &mut Fleet, seconds: u64) -
         anstream::eprintln!("    nothing for {} s more", left.as_secs());
     }
     let costs = fleet.end(&before).await?;
-    let memory = fleet.controller_usage()?.memory;
     let lists = costs.verb("LIST");
     let writes = costs.callgate_writes();
     let core = 100.0 * costs.controller / costs.seconds;
@@ -36,18 +34,11 @@ pub(crate) async fn idle(report: &mut Report, fleet: &mut Fleet, seconds: u64) -
         writes == 0,
     );
     report.soft(
-        "memory of the controller, fork server included",
-        "≤ 64 MiB",
-        mebibytes(memory),
-        memory <= 64 << 20,
-    );
-    report.soft(
         "the controller while nothing changes",
         "< 5 % of a core",
         format!("{core:.2} %"),
         core < 5.0,
     );
-    report.figure("controller memory, bytes", float(memory));
     report.figure(
         "idle controller, s of processor per s",
         costs.controller / costs.seconds,
