@@ -14,10 +14,13 @@ const AWAY: Duration = Duration::from_secs(10);
 /// The controller and this program ask as well: no more than so many agents.
 const OTHERS: usize = 10;
 
-/// What an agent asks for after a break, each once: the profiles in pages of fifty; its pods, its Node and its report; a
+/// `PAGE` of `src/agent/watch.rs`, which is not for others to see: the profiles of one answer to an agent.
+const PAGE: usize = 50;
+
+/// What an agent asks for after a break, each once: the profiles, page by page; its pods, its Node and its report; a
 /// watch of each of the four; and its report is written.
 const fn asked_by_each(profiles: usize) -> usize {
-    profiles.div_ceil(50) + 3 + 4 + 1
+    profiles.div_ceil(PAGE) + 3 + 4 + 1
 }
 
 /// All watches break at once, and come back.
