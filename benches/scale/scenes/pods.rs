@@ -15,7 +15,9 @@ use crate::usage::float;
 /// Different profiles that the pods of one node use.
 const KINDS: usize = 3;
 
-/// Each node's pods follow one another, with one of a few profiles each.
+/// Each node's pods follow one another, with one of a few profiles each. They carry a label of a Job's pods, as most pods
+/// of a cluster carry one that controllers set: for those that carry none the API server works the chart's warning out
+/// once for each profile of the namespace, which is not measured here.
 pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet, pods: usize) -> Result<()> {
     let nodes: Vec<&str> = fleet.agents.iter().map(|agent| agent.node.as_str()).collect();
     let (each, profiles) = ((pods / nodes.len()).max(1), fleet.profiles);
