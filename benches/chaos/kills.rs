@@ -23,6 +23,9 @@ const AT_RANDOM: u32 = 5;
 
 /// How often a chosen call is tried to hit.
 const TRIES: u8 = 5;
+/// How many runs a kill may take, on average and beside a few: what has done its work before is no kill.
+const RUNS: u32 = 4;
+const SPARE: u32 = 20;
 
 /// Where to kill: as the main thread is about to make this call after so many of its name.
 #[derive(Debug, Clone)]
@@ -38,26 +41,63 @@ pub(crate) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
     let at_random = of_installs / AT_RANDOM;
     let workplace = Workplace::new()?;
 
-    let mut left = of_installs - at_random;
-    while left > 0 {
+    let at_calls = of_installs - at_random;
+    let mut count = Count::of(at_calls);
+    while !count.is_reached()? {
         let change = Change::from_anything(random);
         let scene = Scene::new(&workplace, change)?;
         for point in scene.points()? {
-            if left == 0 {
+            if count.is_reached()? {
                 break;
             }
-            left -= 1;
-            scene.kill_at(&point, outcome, random)?;
-            outcome.progress((of_installs - at_random - left).into(), kills.into());
+            if count.add(scene.kill_at(&point, outcome, random)?) {
+                outcome.progress(count.killed.into(), kills.into());
+            }
         }
-        outcome.count("changes of which every step was interrupted", 1);
+        outcome.count("changes that were interrupted at one step after the other", 1);
     }
-    for number in 0..at_random {
+    let mut count = Count::of(at_random);
+    while !count.is_reached()? {
         let change = Change::from_anything(random);
-        Scene::new(&workplace, change)?.kill_some_time(outcome, random)?;
-        outcome.progress((of_installs - at_random + number + 1).into(), kills.into());
+        if count.add(Scene::new(&workplace, change)?.kill_some_time(outcome, random)?) {
+            outcome.progress((at_calls + count.killed).into(), kills.into());
+        }
     }
     agents::run(of_agents, outcome, random).await
+}
+
+/// Kills of one kind: those that came while the process ran and was not done, out of how many runs.
+struct Count {
+    wanted: u32,
+    killed: u32,
+    runs: u32,
+}
+
+impl Count {
+    const fn of(wanted: u32) -> Self {
+        Self {
+            wanted,
+            killed: 0,
+            runs: 0,
+        }
+    }
+
+    /// Notes a run, and returns whether it was a kill.
+    fn add(&mut self, is_kill: bool) -> bool {
+        self.runs += 1;
+        self.killed += u32::from(is_kill);
+        is_kill
+    }
+
+    /// Whether there were as many as are wanted; an error where far more runs did not bring them.
+    fn is_reached(&self) -> Result<bool> {
+        let &Self { wanted, killed, runs } = self;
+        ensure!(
+            killed == wanted || runs < RUNS * wanted + SPARE,
+            "{killed} kills of {wanted} in {runs} runs"
+        );
+        Ok(killed == wanted)
+    }
 }
 
 /// One change of one root, to be interrupted again and again.
@@ -98,7 +138,8 @@ impl<'a> Scene<'a> {
         Ok(points)
     }
 
-    fn kill_at(&self, point: &Point, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
+    /// Whether it was killed at a step of its work.
+    fn kill_at(&self, point: &Point, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<bool> {
         let kill = Some((point.call.as_str(), point.before));
         let mut tries = 0;
         loop {
@@ -108,22 +149,31 @@ impl<'a> Scene<'a> {
             let step = last_step(&self.log, &root)?;
             // How often the main thread wakes another one, which is a write, too, is not the same each time.
             if step.is_none() && tries < TRIES {
-                outcome.count("runs that missed the chosen call, and were made again", 1);
+                outcome.count(
+                    "beside them: runs that missed the chosen call, and were made again",
+                    1,
+                );
                 continue;
             }
-            if status.signal() == Some(9) {
-                outcome.count("kills of install", 1);
-                let step = step.unwrap_or_else(|| "no step of the store".to_owned());
-                outcome.count(&format!("… before: {step}"), 1);
-            } else {
-                outcome.count("installs that ended before the chosen call", 1);
+            let is_killed = status.signal() == Some(9) && step.is_some();
+            match step {
+                Some(step) if is_killed => {
+                    outcome.count("kills of install at a chosen call", 1);
+                    outcome.count(&format!("… before: {step}"), 1);
+                }
+                _ if status.signal() == Some(9) => {
+                    outcome.count("beside them: installs killed at no step of the store", 1);
+                }
+                _ => outcome.count("beside them: installs that ended before the chosen call", 1),
             }
             let when = format!("{:?}, killed before: {}", self.change, point.step);
-            return self.look(&root, &when, outcome, random);
+            self.look(&root, &when, outcome, random)?;
+            return Ok(is_killed);
         }
     }
 
-    fn kill_some_time(&self, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
+    /// Whether it was killed before it had ended.
+    fn kill_some_time(&self, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<bool> {
         let started = Instant::now();
         let root = self.copy()?;
         let status = install(Command::new(callgate()), &self.folder, &root)?;
@@ -139,10 +189,11 @@ impl<'a> Scene<'a> {
         std::thread::sleep(after);
         child.kill()?;
         let status = child.wait()?;
-        let counted = if status.signal() == Some(9) {
+        let is_killed = status.signal() == Some(9);
+        let counted = if is_killed {
             "kills of install at a random time"
         } else {
-            "installs that ended before the random time"
+            "beside them: installs that ended before the random time"
         };
         outcome.count(counted, 1);
         self.look(
@@ -150,7 +201,8 @@ impl<'a> Scene<'a> {
             &format!("{:?}, killed after {after:?}", self.change),
             outcome,
             random,
-        )
+        )?;
+        Ok(is_killed)
     }
 
     /// After the kill; then after the next start, which wants the same, or what was before; at times it is killed, too.
@@ -173,7 +225,7 @@ impl<'a> Scene<'a> {
             );
             let command = traced(callgate(), &self.log, call.map(|call| (call, before_it)));
             if install(command, &folder, root)?.signal() == Some(9) {
-                outcome.count("kills of install while it recovers", 1);
+                outcome.count("beside them: kills of install while it recovers", 1);
                 when = format!("{when}, killed again before {call:?} {before_it}");
                 outcome.violations(&when, Tree::read(root)?.torn(before, after)?);
             }

@@ -2,8 +2,9 @@
 //!
 //! Prints a Markdown report, writes it and a JSON one to `target/chaos/` after each scene, and ends with an error on any
 //! violation, and if a scene could not be done to its end, which does not keep the others from being done. All that is
-//! random comes from one seed, which is printed: `make chaos SEED=N` does the same again, as far as processes and
-//! disks do.
+//! random comes from one seed, which is printed: `make chaos SEED=N` chooses the same again. How processes and threads
+//! interleave it does not repeat, and so neither what depends on that: how many runs as many kills take, how much of the
+//! churn fits into its time, and which request meets which fault.
 
 mod faults;
 mod install;
@@ -41,7 +42,7 @@ struct Arguments {
     /// Updates of one profile under a reader.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     updates: u32,
-    /// Kills; one in ten is of an agent, the others of `callgate install`.
+    /// Kills of what is not done yet; one in ten is of an agent, the others of `callgate install`.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..))]
     kills: u32,
     /// Power losses.

@@ -9,6 +9,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParam
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use serde_json::json;
 
+use super::Count;
 use crate::callgate;
 use crate::install::Change;
 use crate::report::Outcome;
@@ -25,6 +26,11 @@ const CALLS: [&str; 5] = ["openat2", "fchmod", "fsync", "renameat", "unlinkat"];
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After how long it is killed, whatever it has done: a slow machine is no violation.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Until when an agent is killed at a random time: after a change that it hears of while it runs, and after its start. Most
+/// have not done everything by then.
+const CHANGED: Duration = Duration::from_millis(100);
+const STARTED: Duration = Duration::from_millis(400);
 
 pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand::Rng) -> Result<()> {
     if kills == 0 {
@@ -43,7 +49,8 @@ pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
     let client = cluster.admin().await?;
 
     let mut installed = Versions::new();
-    for number in 0..kills {
+    let mut count = Count::of(kills);
+    while !count.is_reached()? {
         let change = Change::random(&installed, random);
         // Half of the changes are there when the agent starts, and half come while it runs.
         let is_running = random.bool();
@@ -62,9 +69,9 @@ pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
             wait(&mut agent, |agent| agent.get("/readyz").is_ok()).await?;
             apply(&client, &change).await?;
         }
+        let settled = || Ok::<_, anyhow::Error>(Tree::read(&root)?.unsettled(&change.after)?.is_empty());
         let (state, when, counted);
         if at_call {
-            let settled = || Ok::<_, anyhow::Error>(Tree::read(&root)?.unsettled(&change.after)?.is_empty());
             let mut idle = std::time::Instant::now();
             state = wait(&mut agent, |_| {
                 if !settled().unwrap_or(false) {
@@ -75,19 +82,22 @@ pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
             .await?;
             when = format!("agent, {change:?}, killed before {kill:?}");
             counted = match state {
-                State::Runs if settled().unwrap_or(false) => "kills of agents that had done everything",
                 State::Runs => "kills of agents that had not done everything in time",
                 State::Killed | State::Ended => "kills of agents at a chosen call",
             };
         } else {
-            let after = Duration::from_micros(random.u64(..400_000));
+            let latest = if is_running { CHANGED } else { STARTED };
+            let after = Duration::from_micros(random.u64(..u64::try_from(latest.as_micros())?));
             tokio::time::sleep(after).await;
             state = State::of(&mut agent)?;
             when = format!("agent, {change:?}, killed after {after:?}");
             counted = "kills of agents at a random time";
         }
+        let is_done = state == State::Runs && settled().unwrap_or(false);
         if state == State::Ended {
             outcome.violations(&when, ended(&mut agent));
+        } else if is_done {
+            outcome.count("beside them: agents killed once they had done everything", 1);
         } else {
             outcome.count(counted, 1);
         }
@@ -109,7 +119,9 @@ pub(super) async fn run(kills: u32, outcome: &mut Outcome, random: &mut fastrand
         }
         outcome.violations(&when, ended(&mut agent));
         installed = change.after;
-        outcome.progress((number + 1).into(), kills.into());
+        if count.add(state != State::Ended && !is_done) {
+            outcome.progress(count.killed.into(), kills.into());
+        }
     }
     Ok(())
 }
