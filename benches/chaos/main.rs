@@ -7,6 +7,7 @@
 //! churn fits into its time, and which request meets which fault.
 
 mod faults;
+mod insist;
 mod install;
 mod kills;
 mod power;

@@ -15,6 +15,7 @@ use oci_spec::runtime::LinuxSeccomp;
 use serde_json::json;
 
 use crate::callgate;
+use crate::insist::insist;
 use crate::report::Outcome;
 use crate::versions;
 
@@ -101,8 +102,8 @@ impl Scene {
             "spec": versions::spec(number % VERSIONS + 1)?,
         });
         self.asked.store(number, Ordering::SeqCst);
-        api.patch(NAME, &PatchParams::apply("chaos").force(), &Patch::Apply(&object))
-            .await?;
+        let (parameters, patch) = (PatchParams::apply("chaos").force(), Patch::Apply(&object));
+        insist(async || api.patch(NAME, &parameters, &patch).await).await?;
         let started = Instant::now();
         while std::fs::read(&self.path).ok().as_ref() != Some(self.version(number)) {
             ensure!(started.elapsed() < DEADLINE, "update {number} does not arrive");

@@ -2,6 +2,7 @@
 //! and end. All of it past the proxy, so that what was done is known.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -9,11 +10,13 @@ use callgate::api::{RawSeccompProfile, SeccompNode, SeccompProfile};
 use callgate::profile::Digest;
 use harness::Cluster;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::model::{self, Difference, Kind, Objects};
+use crate::insist::{self, insist};
 use crate::report::Outcome;
 
 const NAMESPACES: [&str; 3] = ["shop", "bank", "x"];
@@ -121,8 +124,7 @@ impl Churn {
                 let ghost = format!("ghost-{}", self.number);
                 let node = json!({"metadata": {"name": ghost, "labels": {LABEL: GHOSTS}}});
                 let api = Api::<Node>::all(self.client.clone());
-                api.create(&PostParams::default(), &serde_json::from_value(node)?)
-                    .await?;
+                insist::create(&api, &serde_json::from_value(node)?).await?;
                 self.ghosts.push(ghost);
                 if self.ghosts.len() > 2 {
                     self.bury(1).await?;
@@ -133,9 +135,8 @@ impl Churn {
                 let node = node(random.u8(..self.nodes));
                 let labels = random.choice(ZONES);
                 let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: labels}}}));
-                Api::<Node>::all(self.client.clone())
-                    .patch(&node, &PatchParams::default(), &patch)
-                    .await?;
+                let api = Api::<Node>::all(self.client.clone());
+                insist(async || api.patch(&node, &PatchParams::default(), &patch).await).await?;
                 "labels of nodes changed"
             }
             75..88 if self.pods.len() < PODS => {
@@ -149,9 +150,9 @@ impl Churn {
                 let api = self.pods();
                 if random.bool() {
                     let patch = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
-                    api.patch_status(&pod, &PatchParams::default(), &patch).await?;
+                    insist(async || api.patch_status(&pod, &PatchParams::default(), &patch).await).await?;
                 } else {
-                    api.delete(&pod, &DeleteParams::default().grace_period(0)).await?;
+                    insist::delete(&api, &pod).await?;
                 }
                 "pods ended"
             }
@@ -170,7 +171,7 @@ impl Churn {
     async fn bury(&mut self, count: usize) -> Result<()> {
         let api = Api::<Node>::all(self.client.clone());
         for ghost in self.ghosts.drain(..count) {
-            api.delete(&ghost, &DeleteParams::default()).await?;
+            insist::delete(&api, &ghost).await?;
         }
         Ok(())
     }
@@ -201,21 +202,14 @@ impl Churn {
             },
             "spec": spec,
         });
-        api.patch(
-            &name,
-            &PatchParams::apply("chaos").force(),
-            &Patch::Apply(&object),
-        )
-        .await?;
+        let (parameters, patch) = (PatchParams::apply("chaos").force(), Patch::Apply(&object));
+        insist(async || api.patch(&name, &parameters, &patch).await).await?;
         Ok(())
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
         let (api, name) = self.profiles(name)?;
-        match api.delete(&name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            deleted => deleted.map(drop).map_err(Into::into),
-        }
+        insist::delete(&api, &name).await
     }
 
     fn profiles(&self, name: &str) -> Result<(Api<DynamicObject>, String)> {
@@ -245,24 +239,19 @@ impl Churn {
             },
         });
         let api = self.pods();
-        api.create(&PostParams::default(), &serde_json::from_value(object)?)
-            .await?;
+        insist::create(&api, &serde_json::from_value(object)?).await?;
         let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
-        api.patch_status(pod, &PatchParams::default(), &running).await?;
+        insist(async || api.patch_status(pod, &PatchParams::default(), &running).await).await?;
         Ok(())
     }
 
     /// What is not as the model says: on these disks, in statuses, in reports.
     pub(super) async fn differences(&self, roots: BTreeMap<&str, &Path>) -> Result<Difference> {
-        let all = ListParams::default();
         let client = &self.client;
-        let profiles = Api::<RawSeccompProfile>::all(client.clone())
-            .list(&all)
-            .await?
-            .items;
-        let nodes = Api::<Node>::all(client.clone()).list(&all).await?.items;
-        let pods = self.pods().list(&all).await?.items;
-        let reports = Api::<SeccompNode>::all(client.clone()).list(&all).await?.items;
+        let profiles = list(&Api::<RawSeccompProfile>::all(client.clone())).await?;
+        let nodes = list(&Api::<Node>::all(client.clone())).await?;
+        let pods = list(&self.pods()).await?;
+        let reports = list(&Api::<SeccompNode>::all(client.clone())).await?;
         let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for pod in &pods {
             if let Some((node, profile)) = use_of(pod) {
@@ -289,6 +278,14 @@ impl Churn {
         };
         model::differences(&objects, &self.history, &self.kept, &roots)
     }
+}
+
+async fn list<K>(api: &Api<K>) -> Result<Vec<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let all = ListParams::default();
+    Ok(insist(async || api.list(&all).await).await?.items)
 }
 
 /// The node that a pod runs on, and the profile that it uses.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use callgate::api::SeccompProfile;
 use harness::{Cluster, Program, eventually};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use serde_json::json;
 
 use super::Count;
 use crate::callgate;
+use crate::insist::{self, insist};
 use crate::install::Change;
 use crate::report::Outcome;
 use crate::trace::traced;
@@ -189,12 +190,8 @@ async fn apply(client: &kube::Client, change: &Change) -> Result<()> {
             "metadata": { "name": name },
             "spec": versions::spec(*version)?,
         });
-        api.patch(
-            &name,
-            &PatchParams::apply("chaos").force(),
-            &Patch::Apply(&object),
-        )
-        .await?;
+        let (parameters, patch) = (PatchParams::apply("chaos").force(), Patch::Apply(&object));
+        insist(async || api.patch(&name, &parameters, &patch).await).await?;
     }
     for profile in change
         .before
@@ -202,7 +199,7 @@ async fn apply(client: &kube::Client, change: &Change) -> Result<()> {
         .filter(|name| !change.after.contains_key(*name))
     {
         let (api, name) = api(profile)?;
-        api.delete(&name, &DeleteParams::default()).await?;
+        insist::delete(&api, &name).await?;
     }
     Ok(())
 }
