@@ -55,6 +55,31 @@ struct Replica {
     controller: Controller,
     watches: [Watch; Kind::ALL.len()],
     ghost: Ghost,
+    /// What the API server answered to its last write of each profile.
+    answers: BTreeMap<String, RawSeccompProfile>,
+}
+
+impl Replica {
+    fn start(new_rules: bool) -> Self {
+        Self {
+            controller: Controller::start(new_rules),
+            watches: Watch::all(None),
+            ghost: Ghost::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    /// A profile as it last was told of it, by its watch or in an answer.
+    fn told(&self, key: &str) -> Option<RawSeccompProfile> {
+        let watched = self.ghost.profile(key)?;
+        let version = |object: &RawSeccompProfile| -> Option<u64> {
+            object.metadata.resource_version.as_ref()?.parse().ok()
+        };
+        let is_newer = |answer: &&RawSeccompProfile| {
+            answer.metadata.uid == watched.metadata.uid && version(answer) > version(&watched)
+        };
+        Some(self.answers.get(key).filter(is_newer).cloned().unwrap_or(watched))
+    }
 }
 
 /// All of it.
@@ -105,18 +130,13 @@ impl World {
                 name,
             }
         };
-        let replica = |_| Replica {
-            controller: Controller::start(false),
-            watches: Watch::all(None),
-            ghost: Ghost::new(),
-        };
         let mut world = Self {
             broken,
             now: Instant::now(),
             seconds: 1_000_000,
             server: Server::default(),
             nodes: (0..NODES).map(node).collect(),
-            replicas: (0..2).map(replica).collect(),
+            replicas: (0..2).map(|_| Replica::start(false)).collect(),
             leader: None,
             truths: BTreeMap::new(),
             made: BTreeMap::new(),
@@ -283,11 +303,7 @@ impl World {
         if self.leader == Some(replica) {
             self.leader = None;
         }
-        let next = Replica {
-            controller: Controller::start(new_rules),
-            watches: Watch::all(None),
-            ghost: Ghost::new(),
-        };
+        let next = Replica::start(new_rules);
         let gone = std::mem::replace(&mut self.replicas[replica], next);
         self.stray_writes.extend(gone.controller.writes);
     }

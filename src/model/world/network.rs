@@ -148,7 +148,13 @@ impl World {
         let write = writes.remove(number);
         let held = if arrives { self.arrive(&write) } else { None };
         let held = held.filter(|_| answered);
-        self.replicas[replica].controller.written(write, held, now);
+        let Replica {
+            controller, answers, ..
+        } = &mut self.replicas[replica];
+        if let Some(held) = &held {
+            answers.insert(write.key().to_owned(), held.clone());
+        }
+        controller.written(write, held, now);
     }
 
     pub(super) fn arrive(&mut self, write: &StatusWrite) -> Option<RawSeccompProfile> {

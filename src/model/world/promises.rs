@@ -156,7 +156,7 @@ impl World {
         let is_said = |object: Option<&RawSeccompProfile>| {
             object.is_some_and(|object| meaning(&status_of(object)) == meaning(&write.status))
         };
-        let told = self.replicas[replica].ghost.profile(write.key());
+        let told = self.replicas[replica].told(write.key());
         if is_said(told.as_ref()) && is_said(self.server.profiles.get(write.key())) {
             let (key, meaning) = (write.key(), meaning(&write.status));
             self.violate(
