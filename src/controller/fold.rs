@@ -153,9 +153,9 @@ fn installed(unreached: &[&str], unsynced: &[&str]) -> String {
         message.push('.');
     }
     if !unsynced.is_empty() {
-        message += " These had no agent past its first sync then, and get it before their agent is ready: ";
+        message += " These had no agent past its first sync then: ";
         message += &enumerate(unsynced);
-        message.push('.');
+        message += ". A node gets it before its agent is ready.";
     }
     message
 }

@@ -198,7 +198,7 @@ async fn without_a_controller_profiles_reach_nodes_and_one_leader_follows_anothe
             "--force",
         ])
         .await?;
-        // It gives the Lease back at its end.
+        // It gives the Lease back at its end, if its token still counts without its pod; else that runs out.
         eventually("another leader", async || {
             let next = lab.leader().await?;
             ensure!(next != leader, "{leader} is gone, and leads by its Lease");

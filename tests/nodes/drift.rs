@@ -145,7 +145,12 @@ async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files_and_t
         let (store, file) = (lab.store(&node)?, lab.file(&node, &namespace, "web")?);
         let good = fs::read(&file)?;
         let agent = lab.agent(&node).await?;
-        let ended = std::cell::Cell::new(0);
+        let restarts = async || -> Result<u64> {
+            let pod = lab.get("pod", NAMESPACE, &agent).await?;
+            let count = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+            count.with_context(|| format!("no count of restarts: {pod}"))
+        };
+        let ended = std::cell::Cell::new(restarts().await?);
         // An agent may write to that one directory alone, so it ends, and says why; the next one writes to what is there.
         let back = async |what: &str| {
             eventually(
@@ -156,15 +161,13 @@ async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files_and_t
                 },
             )
             .await?;
-            let restarts = eventually("the end of the agent to be counted", async || {
-                let pod = lab.get("pod", NAMESPACE, &agent).await?;
-                let status = &pod["status"]["containerStatuses"][0];
-                let restarts = status["restartCount"].as_u64().unwrap_or_default();
-                ensure!(restarts > ended.get(), "{what}: {status}");
-                Ok(restarts)
+            let now = eventually("the end of the agent to be counted", async || {
+                let now = restarts().await?;
+                ensure!(now > ended.get(), "{what}: {now} restarts");
+                Ok(now)
             })
             .await?;
-            ended.set(restarts);
+            ended.set(now);
             let last = ["logs", "--previous", "--namespace", NAMESPACE, &agent];
             let log = lab.kubectl(&last).await?;
             ensure!(

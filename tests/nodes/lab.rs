@@ -157,7 +157,11 @@ impl Lab {
                 _ => bail!("{pods:?}"),
             }
         })
-        .await
+        .await?;
+        let status = ["rollout", "status", "deployment/callgate-controller"];
+        self.kubectl(&[&status[..], &["--namespace", NAMESPACE, "--timeout=90s"]].concat())
+            .await?;
+        Ok(())
     }
 
     /// Holds the chart's rights against all that Callgate has asked for until now, whatever test it was in.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,9 +11,8 @@ use harness::{DIRECTORY, Nodes, Software, eventually};
 
 use crate::lab::alone;
 
-/// What there is on the machine that nodes could leave: mounts, namespaces, interfaces, rules, control groups with the
-/// processes in them, the processes of a control plane and of its network, files and settings of the machine, and temporary
-/// directories.
+/// What there is on the machine that nodes could leave: mounts, interfaces, rules, control groups with the processes in them,
+/// the processes of a control plane and of its network, files and settings of the machine, and temporary directories.
 /// Other control planes may begin meanwhile, and what `make chaos` starts and stops; not another cluster of this harness.
 fn everything() -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
@@ -26,7 +25,6 @@ fn everything() -> Result<BTreeSet<String>> {
             all.insert(format!("process {} of a network", entry.file_name().display()));
         }
         all.extend(ours(&groups).map(|group| format!("a process in {group}")));
-        all.extend(namespaces(&entry.path()));
         let is_of_a_control_plane = ["kube-", "etcd"].iter().any(|begin| name.starts_with(begin));
         if is_of_a_control_plane && arguments.contains(DIRECTORY) {
             all.insert(format!("process {} {}", entry.file_name().display(), name.trim()));
@@ -77,17 +75,33 @@ fn everything() -> Result<BTreeSet<String>> {
     Ok(all)
 }
 
-/// The namespaces that the threads of a process are in. One that has just ended has none.
-fn namespaces(process: &Path) -> Vec<String> {
-    let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
-    let links = threads.flat_map(|thread| {
-        let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
-        kinds.map(|kind| fs::read_link(thread.path().join("ns").join(kind)))
-    });
-    links
-        .flatten()
-        .map(|link| format!("namespace {}", link.display()))
-        .collect()
+/// The namespaces that threads of processes in such control groups are in.
+fn namespaces(is_meant: impl Fn(&str) -> bool) -> Result<BTreeSet<PathBuf>> {
+    let mut all = BTreeSet::new();
+    for process in fs::read_dir("/proc")?.flatten().map(|entry| entry.path()) {
+        // What is no process, or has just ended, has none.
+        if !fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| is_meant(&groups)) {
+            continue;
+        }
+        let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+        all.extend(
+            threads
+                .flat_map(|thread| {
+                    let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
+                    kinds.map(|kind| fs::read_link(thread.path().join("ns").join(kind)))
+                })
+                .flatten(),
+        );
+    }
+    Ok(all)
+}
+
+/// The namespaces that nodes have made since these were all.
+fn namespaces_since(before: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
+    let of_nodes = namespaces(|groups| ours(groups).next().is_some())?;
+    let made: BTreeSet<PathBuf> = of_nodes.difference(before).cloned().collect();
+    ensure!(made.len() >= 5, "the nodes have made {made:?}");
+    Ok(made)
 }
 
 /// The control groups of nodes in a list of paths.
@@ -97,12 +111,15 @@ fn ours(paths: &str) -> impl Iterator<Item = &str> {
         .filter(|part| part.starts_with("callgate-node-"))
 }
 
-/// Waits until everything that was not there before is gone.
-async fn nothing_left(before: &BTreeSet<String>) -> Result<()> {
+/// Waits until everything that was not there before is gone, and nobody is in these namespaces.
+async fn nothing_left(before: &BTreeSet<String>, made: &BTreeSet<PathBuf>) -> Result<()> {
     eventually("what the nodes made to be gone", async || {
         let now = everything()?;
         let left: Vec<&String> = now.difference(before).collect();
         ensure!(left.is_empty(), "{left:#?}");
+        let all = namespaces(|_| true)?;
+        let left: Vec<&PathBuf> = all.intersection(made).collect();
+        ensure!(left.is_empty(), "somebody is in {left:#?}");
         Ok(())
     })
     .await
@@ -111,20 +128,21 @@ async fn nothing_left(before: &BTreeSet<String>) -> Result<()> {
 #[tokio::test]
 async fn nodes_that_end_leave_nothing() -> Result<()> {
     let Some(_lab) = alone().await? else { return Ok(()) };
-    let before = everything()?;
+    let (before, namespaces) = (everything()?, namespaces(|_| true)?);
     let nodes = Nodes::start(&[Software::Newest]).await?;
     ensure!(
         everything()?.len() >= before.len() + 5,
         "nothing of the nodes is seen"
     );
+    let made = namespaces_since(&namespaces)?;
     drop(nodes);
-    nothing_left(&before).await
+    nothing_left(&before, &made).await
 }
 
 #[tokio::test]
 async fn nodes_whose_holder_is_killed_leave_nothing() -> Result<()> {
     let Some(_lab) = alone().await? else { return Ok(()) };
-    let before = everything()?;
+    let (before, namespaces) = (everything()?, namespaces(|_| true)?);
     let program = std::env::current_exe()?;
     let examples = program
         .ancestors()
@@ -144,7 +162,8 @@ async fn nodes_whose_holder_is_killed_leave_nothing() -> Result<()> {
         everything()?.len() >= before.len() + 5,
         "nothing of the nodes is seen"
     );
+    let made = namespaces_since(&namespaces)?;
     holder.kill()?;
     holder.wait()?;
-    nothing_left(&before).await
+    nothing_left(&before, &made).await
 }

@@ -20,9 +20,9 @@ const ROUNDS: u32 = 3;
 const BURST: usize = 100;
 /// Report writes that each of a hundred changes may cost each node.
 const WRITES: f64 = 0.1;
-/// The same in a smaller burst. An agent makes a few reports of any: 0.10 to 0.13 were seen of twenty changes, and a slow
-/// machine may add some. A report for each change, which is what this is to find, would be 1.
-const WRITES_OF_FEWER: f64 = 0.5;
+/// What no slow machine excuses, in a burst of any size: 0.10 to 0.13 were seen of twenty changes. A report for each change
+/// would be 1.
+const WRITES_AT_MOST: f64 = 0.5;
 /// Of fewer changes than these, a few reports say nothing.
 const FEWEST: usize = 10;
 
@@ -213,11 +213,15 @@ pub(crate) async fn burst(report: &mut Report, fleet: &mut Fleet) -> Result<()> 
     let nodes = fleet.nodes();
     let each = float(change.costs.report_writes()) / float((count * nodes) as u64);
     let what = format!("report writes per profile and node, {count} changes at once");
-    let limit = if count == BURST { WRITES } else { WRITES_OF_FEWER };
+    let measured = format!("{each:.3}");
+    if count == BURST {
+        report.soft(&what, &format!("< {WRITES}"), measured.clone(), each < WRITES);
+    }
     if count < FEWEST {
-        report.fact(&what, format!("{each:.3}"));
+        report.fact(&what, measured);
     } else {
-        report.hard(&what, &format!("< {limit}"), format!("{each:.3}"), each < limit);
+        let budget = format!("< {WRITES_AT_MOST} on any machine");
+        report.hard(&what, &budget, measured, each < WRITES_AT_MOST);
     }
     report.scene(summary(
         &format!("{count} profiles updated at once"),

@@ -537,7 +537,8 @@ fn nodes_without_an_agent_past_its_first_sync_are_named_and_not_waited_for() {
     assert_eq!(cluster.fold(), Seen(YES, INSTALLED, true));
     let message = &cluster.ready().message;
     assert!(
-        !message.contains("every selected node.") && message.ends_with("ready: no-agent, starting."),
+        !message.contains("every selected node.")
+            && message.contains("first sync then: no-agent, starting. "),
         "{message}"
     );
     cluster.join("later");
