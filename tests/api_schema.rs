@@ -591,7 +591,10 @@ async fn kubectl_explains_every_field_in_sentences() -> Result<()> {
             "scp.spec.nodeSelector",
             vec!["Every node gets it where this is absent"],
         ),
-        ("scp.status.conditions", vec!["Ready: every selected node has it"]),
+        (
+            "scp.status.conditions",
+            vec!["Ready: every selected node that can be asked has it"],
+        ),
         ("seccompnode.inUse", vec!["NAMESPACE/NAME"]),
     ] {
         let explained = cluster.kubectl(&["explain", field], "").await?.ok()?;

@@ -271,7 +271,7 @@ pub struct SeccompProfileStatus {
     pub digest: Option<String>,
 
     /// Valid: the profile passed every proof. Ready: every selected node that can be asked has it, and the message
-    /// says of which others there were; stays True for this generation when nodes join later. Stalled, while the profile is
+    /// tells of the others; stays True for this generation when nodes join later. Stalled, while the profile is
     /// invalid: nothing more will happen until it is changed.
     #[serde(default)]
     #[schemars(
