@@ -1,5 +1,5 @@
 //! `make cluster`: a cluster of two nodes with Callgate installed by its chart, for a person to try things on. It stays
-//! until Ctrl-C, or until its standard input ends.
+//! until Ctrl-C.
 
 use std::process::ExitCode;
 

@@ -57,7 +57,7 @@ async fn on_a_node() -> Result<()> {
     environment.push(("SECCOMP", seccomp.clone().into()));
     let shell = Shell::new(environment, &callgate)?;
     cluster
-        .kubectl(&["create", "namespace", "shop"], "")
+        .kubectl(&["create", "namespace", "shop", "--save-config"], "")
         .await?
         .ok()?;
     tour::on_a_node(&shell).await?;
