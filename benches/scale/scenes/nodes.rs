@@ -22,37 +22,41 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Resul
     // Their kubelets no longer answer, so their pods are no longer ready; what runs there ends.
     let before = fleet.begin().await?;
     let lost = fleet.agents.split_off(fleet.agents.len() - count);
-    let lost = each(lost, async |agent: &mut Agent| {
+    let (lost, _) = each(lost, async |agent: &mut Agent| {
         fleet.set_ready(&agent.node, false).await?;
         agent.stop().await
     })
     .await?;
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes lost"), &costs);
-    report.scene(scene(format!("{count} nodes lost"), None, costs));
+    report.scene(scene(format!("{count} nodes lost"), vec![], None, costs));
 
     let before = fleet.begin().await?;
     let began = Instant::now();
-    let mut returned = each(lost, async |agent: &mut Agent| {
-        agent.start(&fleet.cluster, &fleet.prover).await?;
-        agent.ready().await?;
-        fleet.set_ready(&agent.node, true).await
+    let (mut returned, times) = each(lost, async |agent: &mut Agent| {
+        let seconds = seconds_to_ready(fleet, agent).await?;
+        fleet.set_ready(&agent.node, true).await?;
+        Ok(seconds)
     })
     .await?;
     let done = began.elapsed().as_secs_f64();
     fleet.agents.append(&mut returned);
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes return"), &costs);
-    report.scene(scene(format!("{count} nodes return"), Some(done), costs));
+    report.scene(scene(
+        format!("{count} nodes return (times: until ready)"),
+        times,
+        Some(done),
+        costs,
+    ));
 
     let before = fleet.begin().await?;
     let stayed = fleet.agents.len();
     fleet.join("joined", count).await?;
     let joined = fleet.agents.split_off(stayed);
     let began = Instant::now();
-    let joined = each(joined, async |agent: &mut Agent| {
-        agent.start(&fleet.cluster, &fleet.prover).await?;
-        agent.ready().await
+    let (joined, times) = each(joined, async |agent: &mut Agent| {
+        seconds_to_ready(fleet, agent).await
     })
     .await?;
     let profiles = fleet.profiles;
@@ -69,7 +73,12 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Resul
     let done = began.elapsed().as_secs_f64();
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes join"), &costs);
-    report.scene(scene(format!("{count} nodes join"), Some(done), costs));
+    report.scene(scene(
+        format!("{count} nodes join (times: until ready)"),
+        times,
+        Some(done),
+        costs,
+    ));
 
     // They go for good, objects and all; nothing collects what they owned here.
     let before = fleet.begin().await?;
@@ -84,7 +93,7 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet) -> Resul
     .await?;
     let costs = fleet.end(&before).await?;
     report.no_profile_writes(&format!("{count} nodes removed"), &costs);
-    report.scene(scene(format!("{count} nodes removed"), None, costs));
+    report.scene(scene(format!("{count} nodes removed"), vec![], None, costs));
     Ok(())
 }
 
@@ -99,10 +108,7 @@ pub(crate) async fn restart(report: &mut Report, fleet: &mut Fleet) -> Result<()
         .map(|mut agent| async move {
             fleet_now.set_ready(&agent.node, false).await?;
             agent.stop().await?;
-            let started = Instant::now();
-            agent.start(&fleet_now.cluster, &fleet_now.prover).await?;
-            agent.ready().await?;
-            let seconds = started.elapsed().as_secs_f64();
+            let seconds = seconds_to_ready(fleet_now, &mut agent).await?;
             fleet_now.set_ready(&agent.node, true).await?;
             anyhow::Ok((agent, seconds))
         })
@@ -114,37 +120,43 @@ pub(crate) async fn restart(report: &mut Report, fleet: &mut Fleet) -> Result<()
     fleet.agents = agents;
     let costs = fleet.end(&before).await?;
     report.no_profile_writes("every agent restarts", &costs);
-    report.scene(Scene {
-        name: format!("every agent restarts, {at_once} at a time (times: until ready)"),
-        disk: None,
-        reported: Spread::of(times),
-        done: Some(done),
-        costs,
-    });
+    let name = format!("every agent restarts, {at_once} at a time (times: until ready)");
+    report.scene(scene(name, times, Some(done), costs));
     Ok(())
 }
 
-fn scene(name: String, done: Option<f64>, costs: crate::costs::Costs) -> Scene {
+/// Starts the agent of a node; after how long it is ready.
+async fn seconds_to_ready(fleet: &Fleet, agent: &mut Agent) -> Result<f64> {
+    let started = Instant::now();
+    agent.start(&fleet.cluster, &fleet.prover).await?;
+    agent.ready().await?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+fn scene(name: String, times: Vec<f64>, done: Option<f64>, costs: crate::costs::Costs) -> Scene {
     Scene {
         name,
         disk: None,
-        reported: None,
+        reported: Spread::of(times),
         done,
         costs,
     }
 }
 
-/// Does something to each of these, several at a time.
-async fn each(agents: Vec<Agent>, act: impl AsyncFn(&mut Agent) -> Result<()>) -> Result<Vec<Agent>> {
+/// Does something to each of these, several at a time. They come back with what it gave.
+async fn each<T>(
+    agents: Vec<Agent>,
+    act: impl AsyncFn(&mut Agent) -> Result<T>,
+) -> Result<(Vec<Agent>, Vec<T>)> {
     let act = &act;
-    stream::iter(agents)
+    let done: Vec<(Agent, T)> = stream::iter(agents)
         .map(|mut agent| async move {
-            act(&mut agent)
-                .await
-                .with_context(|| format!("node {}", agent.node))?;
-            Ok(agent)
+            let given = act(&mut agent).await;
+            let given = given.with_context(|| format!("node {}", agent.node))?;
+            anyhow::Ok((agent, given))
         })
         .buffer_unordered(IN_FLIGHT)
         .try_collect()
-        .await
+        .await?;
+    Ok(done.into_iter().unzip())
 }
