@@ -9,7 +9,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::fleet::{Fleet, IN_FLIGHT, NAMESPACE, name};
-use crate::report::{Report, Scene};
+use crate::report::{Report, Scene, Spread};
 use crate::usage::float;
 
 /// Different profiles that the pods of one node use.
@@ -27,15 +27,18 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet, pods: us
     let api = Api::<Pod>::namespaced(fleet.admin.clone(), NAMESPACE);
     let api = &api;
     let works = nodes.iter().enumerate().map(|(number, node)| async move {
+        let mut times = Vec::with_capacity(each);
         for job in 0..each {
             let profile = name((number + job % KINDS) % profiles);
+            let began = Instant::now();
             start_and_end(api, node, &format!("job-{number}-{job}"), &profile).await?;
+            times.push(began.elapsed().as_secs_f64());
         }
-        anyhow::Ok(())
+        anyhow::Ok(times)
     });
-    stream::iter(works)
+    let times: Vec<Vec<f64>> = stream::iter(works)
         .buffer_unordered(IN_FLIGHT)
-        .try_collect::<()>()
+        .try_collect()
         .await?;
     let done = began.elapsed().as_secs_f64();
     // What is no longer used stays in the report for a minute.
@@ -61,9 +64,9 @@ pub(crate) async fn come_and_go(report: &mut Report, fleet: &mut Fleet, pods: us
         writes <= most as u64,
     );
     report.scene(Scene {
-        name: format!("{count} pods start and end"),
+        name: format!("{count} pods start and end (times: of each)"),
         disk: None,
-        reported: None,
+        reported: Spread::of(times.concat()),
         done: Some(done),
         costs,
     });
