@@ -8,7 +8,7 @@ use harness::{NAMESPACE, eventually};
 use serde_json::json;
 
 use crate::lab::{Lab, alone, condition, tell, values};
-use crate::pods::{pod, under, waiting};
+use crate::pods::pod_under;
 use crate::rollout::no_mkdir;
 
 /// How long the API server is away.
@@ -59,7 +59,7 @@ async fn while_the_api_server_is_away_pods_start_and_files_are_mended_and_nothin
     let nodes = lab.nodes().await?;
     let mut files = Vec::new();
     for node in &nodes {
-        let mut pod = pod(&namespace, node, node, under(waiting("main"), &namespace, "web"));
+        let mut pod = pod_under(&namespace, node, "web");
         // It ends by itself every few seconds, and the kubelet starts it again without asking anybody.
         pod["spec"]["containers"][0]["command"] =
             json!(["sh", "-c", "echo $((1 + 1)) >>/shared/starts; sleep 5"]);
@@ -162,12 +162,7 @@ async fn without_a_controller_profiles_reach_nodes_and_one_leader_follows_anothe
             Ok(())
         })
         .await?;
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
-        );
+        let pod = pod_under(&namespace, &node, "web");
         lab.run(&pod).await?;
     }
     let profile = lab.get("scp", &namespace, "web").await?;

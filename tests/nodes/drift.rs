@@ -11,7 +11,7 @@ use rustix::fs::inotify;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::lab::{alone, condition, disks, values};
-use crate::pods::{pod, under, waiting};
+use crate::pods::pod_under;
 use crate::rollout::no_mkdir;
 use crate::steady::{Reader, inodes};
 
@@ -186,12 +186,7 @@ async fn a_directory_that_is_removed_or_replaced_comes_back_with_all_files_and_t
         fs::create_dir(&store)?;
         back("replaced by an empty one").await?;
         fs::remove_dir_all(&aside)?;
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
-        );
+        let pod = pod_under(&namespace, &node, "web");
         lab.run(&pod).await?;
     }
     lab.done(&namespace).await

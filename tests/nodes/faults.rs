@@ -8,7 +8,7 @@ use harness::eventually;
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, alone, condition};
-use crate::pods::{pod, under, waiting};
+use crate::pods::pod_under;
 use crate::rollout::no_mkdir;
 use crate::steady::Reader;
 
@@ -93,12 +93,7 @@ async fn a_restarted_container_runtime_changes_nothing() -> Result<()> {
         let reader = Reader::start(vec![file])?;
         lab.node_mut(&node)?.start_containerd().await?;
         lab.local()?.ready(&node).await?;
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
-        );
+        let pod = pod_under(&namespace, &node, "web");
         lab.run(&pod).await?;
         reader.finish()?;
         assert_eq!(lab.restarts().await?, before, "of Callgate's containers");
@@ -145,12 +140,7 @@ async fn a_full_disk_is_one_condition_keeps_every_file_and_is_recovered_from() -
         assert_eq!(wrong, ["StoreWritable"], "on {node}");
         assert_eq!(Digest::of(&fs::read(&file)?).to_string(), live, "on {node}");
         // The kubelet reads the seccomp directory as it is now.
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
-        );
+        let pod = pod_under(&namespace, &node, "web");
         lab.run(&pod).await?;
         fs::remove_file(&ballast)?;
         let next = lab.profile_ready(&namespace, "web").await?;

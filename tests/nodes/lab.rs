@@ -128,17 +128,13 @@ impl Lab {
         }
         let wait = ["wait", "node", "--all", "--for=condition=Ready", "--timeout=90s"];
         self.kubectl(&wait).await?;
-        for workload in ["daemonset/callgate-agent", "deployment/callgate-controller"] {
-            let status = [
-                "rollout",
-                "status",
-                workload,
-                "--namespace",
-                NAMESPACE,
-                "--timeout=90s",
-            ];
-            self.kubectl(&status).await?;
-        }
+        let rolled_out = async |workload: &str| {
+            let status = ["rollout", "status", workload];
+            self.kubectl(&[&status[..], &["--namespace", NAMESPACE, "--timeout=90s"]].concat())
+                .await
+        };
+        rolled_out("daemonset/callgate-agent").await?;
+        rolled_out("deployment/callgate-controller").await?;
         let component = "--selector=app.kubernetes.io/component=controller";
         let path = "jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{\"\\n\"}{end}";
         eventually("the controllers to be on two nodes", async || {
@@ -158,9 +154,7 @@ impl Lab {
             }
         })
         .await?;
-        let status = ["rollout", "status", "deployment/callgate-controller"];
-        self.kubectl(&[&status[..], &["--namespace", NAMESPACE, "--timeout=90s"]].concat())
-            .await?;
+        rolled_out("deployment/callgate-controller").await?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use harness::NAMESPACE;
 
 use crate::lab::{alone, profile, values};
-use crate::pods::{pod, under, waiting};
+use crate::pods::pod_under;
 use crate::rollout::{mkdir, no_mkdir};
 use crate::steady::{Reader, inodes};
 
@@ -17,12 +17,7 @@ async fn an_upgrade_and_an_uninstall_leave_files_and_workloads_alone() -> Result
     lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     let (mut pods, mut files) = (Vec::new(), Vec::new());
     for node in lab.nodes().await? {
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
-        );
+        let pod = pod_under(&namespace, &node, "web");
         lab.run(&pod).await?;
         pods.push(pod);
         files.push(lab.file(&node, &namespace, "web")?);
@@ -78,12 +73,7 @@ async fn a_node_that_callgate_install_filled_serves_pods_without_any_agent() -> 
         fs::remove_dir_all(lab.store(&node)?)?;
         let arguments = ["install", folder, "--seccomp-root", "/var/lib/kubelet/seccomp"];
         lab.node(&node)?.run(env!("CARGO_BIN_EXE_callgate"), &arguments)?;
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
-        );
+        let pod = pod_under(&namespace, &node, "web");
         lab.run(&pod).await?;
         assert_eq!(
             lab.ask(&pod, &mkdir()).await?,

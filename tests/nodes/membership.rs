@@ -7,7 +7,7 @@ use harness::eventually;
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, alone, condition, profile, values};
-use crate::pods::{pod, under, waiting};
+use crate::pods::{pod, pod_under, under, waiting};
 use crate::rollout::no_mkdir;
 
 /// How often nodes join under the startup taint: as often as a large cluster gains one in a day.
@@ -83,6 +83,14 @@ impl Lab {
         Ok(last)
     }
 
+    /// Waits until the API server hears of a node no more.
+    async fn unknown(&self, node: &str) -> Result<()> {
+        let state = ["--for=condition=Ready=Unknown", "--timeout=60s"];
+        self.kubectl(&[&["wait", "node", node], &state[..]].concat())
+            .await?;
+        Ok(())
+    }
+
     /// Waits until the agent of a node has synced.
     pub(crate) async fn synced(&self, node: &str) -> Result<()> {
         eventually(&format!("the agent of {node} to have synced"), async || {
@@ -134,14 +142,7 @@ async fn a_node_that_stops_holds_up_nothing_and_cleans_up_when_it_returns() -> R
     let nodes = lab.nodes().await?;
     for node in &nodes {
         lab.power_off(node)?;
-        lab.kubectl(&[
-            "wait",
-            "node",
-            node,
-            "--for=condition=Ready=Unknown",
-            "--timeout=60s",
-        ])
-        .await?;
+        lab.unknown(node).await?;
         // The others get what is new, and Ready says who did not.
         let name = format!("new-{node}");
         lab.profile(&namespace, &name, &no_mkdir(71)).await?;
@@ -264,15 +265,7 @@ async fn without_the_taint_pods_on_a_node_that_joins_wait_for_its_agent_and_reco
         lab.leaves(&node, Exit::PowerCut).await?;
         // So that the pod comes first.
         lab.select_agents(&json!({ "callgate-test": "nobody" })).await?;
-        let pod = scheduled(
-            &node,
-            pod(
-                &namespace,
-                &node,
-                &node,
-                under(waiting("main"), &namespace, "web"),
-            ),
-        )?;
+        let pod = scheduled(&node, pod_under(&namespace, &node, "web"))?;
         lab.apply(&pod).await?;
         lab.power_on(&node, &json!({})).await?;
         let why = lab.waits(&pod, "CreateContainerError").await?;
@@ -295,14 +288,7 @@ async fn an_agent_goes_on_without_its_kubelet() -> Result<()> {
     let namespace = lab.namespace("alive").await?;
     let node = lab.nodes().await?.swap_remove(0);
     lab.node_mut(&node)?.kill_kubelet();
-    lab.kubectl(&[
-        "wait",
-        "node",
-        &node,
-        "--for=condition=Ready=Unknown",
-        "--timeout=60s",
-    ])
-    .await?;
+    lab.unknown(&node).await?;
     let digest = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     lab.file_is(&node, &namespace, "web", &digest).await?;
     eventually("both nodes to be counted", async || {

@@ -57,6 +57,11 @@ pub(crate) fn pod(namespace: &str, name: &str, node: &str, container: Value) -> 
     })
 }
 
+/// A pod with the name of its node, which waits there under a profile.
+pub(crate) fn pod_under(namespace: &str, node: &str, profile: &str) -> Value {
+    pod(namespace, node, node, under(waiting("main"), namespace, profile))
+}
+
 impl Lab {
     /// Makes a pod and waits until all its containers run.
     pub(crate) async fn run(&self, pod: &Value) -> Result<()> {

@@ -6,7 +6,7 @@ use harness::eventually;
 use serde_json::{Value, json};
 
 use crate::lab::{condition, disks, shared};
-use crate::pods::{pod, under, waiting};
+use crate::pods::pod_under;
 
 /// Allows all but mkdir, which gets this errno.
 pub(crate) fn no_mkdir(errno: u16) -> Value {
@@ -29,12 +29,7 @@ async fn a_running_container_keeps_its_filter_and_a_restarted_one_has_the_new() 
     let first = lab.profile(&namespace, "web", &no_mkdir(70)).await?;
     let mut pods = Vec::new();
     for node in lab.nodes().await? {
-        let pod = pod(
-            &namespace,
-            &node,
-            &node,
-            under(waiting("main"), &namespace, "web"),
-        );
+        let pod = pod_under(&namespace, &node, "web");
         lab.run(&pod).await?;
         assert_eq!(lab.ask(&pod, &mkdir()).await?, Answer::errno(70), "on {node}");
         pods.push(pod);
@@ -108,7 +103,7 @@ async fn a_broken_update_changes_nothing_on_disk_and_says_what_is_live() -> Resu
     }
     for (contents, file, node) in &before {
         assert_eq!(&std::fs::read(file)?, contents, "on {node}");
-        let pod = pod(&namespace, node, node, under(waiting("main"), &namespace, "web"));
+        let pod = pod_under(&namespace, node, "web");
         lab.run(&pod).await?;
         assert_eq!(lab.ask(&pod, &mkdir()).await?, Answer::errno(70), "on {node}");
     }

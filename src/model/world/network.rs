@@ -7,14 +7,26 @@ use crate::model::Broken;
 use crate::model::object::Kind;
 use crate::model::server::{Told, Watch};
 
+/// Whose number that is: the agents come first, then the controllers.
+enum Process {
+    Agent(usize),
+    Controller(usize),
+}
+
 impl World {
-    /// The agents come first, then the controllers.
-    pub(super) fn watch(&mut self, process: u8, kind: Kind) -> &mut Watch {
+    fn process(&self, number: u8) -> Process {
         let agents = self.nodes.len();
-        let process = usize::from(process) % (agents + self.replicas.len());
-        match process.checked_sub(agents) {
-            None => &mut self.nodes[process].watches[kind as usize],
-            Some(replica) => &mut self.replicas[replica].watches[kind as usize],
+        let number = usize::from(number) % (agents + self.replicas.len());
+        match number.checked_sub(agents) {
+            None => Process::Agent(number),
+            Some(replica) => Process::Controller(replica),
+        }
+    }
+
+    pub(super) fn watch(&mut self, process: u8, kind: Kind) -> &mut Watch {
+        match self.process(process) {
+            Process::Agent(index) => &mut self.nodes[index].watches[kind as usize],
+            Process::Controller(replica) => &mut self.replicas[replica].watches[kind as usize],
         }
     }
 
@@ -45,27 +57,28 @@ impl World {
     }
 
     pub(super) fn hear(&mut self, process: u8, kind: Kind, told: Told) {
-        let agents = self.nodes.len();
-        let process = usize::from(process) % (agents + self.replicas.len());
         let (now, broken) = (self.now, self.broken);
-        if let Some(replica) = process.checked_sub(agents) {
-            let Replica {
-                controller, ghost, ..
-            } = &mut self.replicas[replica];
-            if let Told::Event(event) = told {
-                ghost.see(kind, &event);
-                if let Some(event) = Broken::distort(broken, None, kind, event) {
-                    controller.see(kind, event, now);
+        let index = match self.process(process) {
+            Process::Agent(index) => index,
+            Process::Controller(replica) => {
+                let Replica {
+                    controller, ghost, ..
+                } = &mut self.replicas[replica];
+                if let Told::Event(event) = told {
+                    ghost.see(kind, &event);
+                    if let Some(event) = Broken::distort(broken, None, kind, event) {
+                        controller.see(kind, event, now);
+                    }
                 }
+                return;
             }
-            return;
-        }
+        };
         let NodeUnderTest {
             agent: Some(agent),
             ghost,
             name,
             ..
-        } = &mut self.nodes[process]
+        } = &mut self.nodes[index]
         else {
             return;
         };
@@ -86,24 +99,24 @@ impl World {
     }
 
     pub(super) fn answer(&mut self, process: u8, number: usize, silent: bool) {
-        let agents = self.nodes.len();
-        let process = usize::from(process) % (agents + self.replicas.len());
-        let now = self.now;
-        let broken = self.broken;
-        if let Some(replica) = process.checked_sub(agents) {
-            let controller = &mut self.replicas[replica].controller;
-            if let Some(number) = number.checked_rem(controller.questions()) {
-                controller.answer(number, silent, now);
+        let (now, broken) = (self.now, self.broken);
+        let index = match self.process(process) {
+            Process::Agent(index) => index,
+            Process::Controller(replica) => {
+                let controller = &mut self.replicas[replica].controller;
+                if let Some(number) = number.checked_rem(controller.questions()) {
+                    controller.answer(number, silent, now);
+                }
+                return;
             }
-            return;
-        }
+        };
         let NodeUnderTest {
             agent: Some(agent),
             passed,
             is_silent,
             was_hindered,
             ..
-        } = &mut self.nodes[process]
+        } = &mut self.nodes[index]
         else {
             return;
         };
